@@ -1,0 +1,33 @@
+//! What an image's code needs of its database.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::names::{Digest, Revisions};
+
+/// What the code of one image needs: dumped from its own SQLAlchemy metadata by running it, once per digest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SchemaContract {
+    /// The Alembic heads of the image's own migrations.
+    pub heads: Revisions,
+    /// Tables by name, each with its columns by name.
+    pub tables: BTreeMap<String, BTreeMap<String, NeededColumn>>,
+}
+
+/// One column as the code declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NeededColumn {
+    /// Whether the code itself may write NULL.
+    pub nullable: bool,
+}
+
+impl SchemaContract {
+    /// The digest of the contract's canonical JSON (maps are ordered, so equal contracts have equal digests).
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
+    }
+}
