@@ -13,4 +13,8 @@
 
 pub mod agent;
 pub mod api;
+pub mod cluster;
+pub mod config;
+pub mod plan;
 pub mod schema;
+pub mod workload;

@@ -1,3 +1,12 @@
 //! The language of the operator: custom resources, values, conditions and validated names. No client, no runtime.
 
+pub mod conditions;
+pub mod duration;
 pub mod names;
+pub mod pipeline;
+pub mod pod;
+pub mod release;
+pub mod run;
+pub mod source;
+pub mod steps;
+pub mod values;

@@ -1,0 +1,10 @@
+//! Pods that the operator makes for one purpose: how they are built, and how their end is read.
+//!
+//! Shared by delivery (migration, inspection) and pipelines (jobs), so that both know the same truths:
+//! a pod that vanished never succeeded, kubelet expands `$(VAR)`, and every pod is restricted. Pure.
+
+mod outcome;
+mod restricted;
+
+pub use outcome::{ContainerEnd, Loss, PodPhase, WaitCause, Waiting, container_end, pod_phase, read_report};
+pub use restricted::{JobParts, escape_env, job, restricted_container, restricted_pod};

@@ -1,0 +1,327 @@
+//! How a pod stands, and what its end proves.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use serde::de::DeserializeOwned;
+
+/// How a Job's one pod stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PodPhase {
+    /// The Job has no pod yet, and none was lost.
+    NoPod,
+    /// The main container has not started.
+    Waiting(Waiting),
+    /// The main container runs.
+    Running {
+        /// Since when.
+        since: Option<Timestamp>,
+    },
+    /// The main container ended, and its end was seen before any deletion was asked for.
+    Ended(ContainerEnd),
+    /// The pod is gone or was taken away before its end was seen: nothing is proved.
+    Lost(Loss),
+}
+
+/// What keeps the main container from starting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    /// The class.
+    pub cause: WaitCause,
+    /// Kubelet's or the scheduler's words.
+    pub message: String,
+    /// Since when the pod waits: its creation.
+    pub since: Option<Timestamp>,
+}
+
+/// Classes of waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitCause {
+    /// It is starting as it should.
+    Starting,
+    /// No node fits.
+    Unschedulable,
+    /// The image can't be had and never will: bad name, not found, not allowed.
+    ImageMissing,
+    /// The image can't be had now: registry down, too many requests.
+    ImagePull,
+    /// A Secret, ConfigMap or key that the container names does not exist.
+    MissingReference,
+    /// An init container or a service beside the main container failed.
+    InitFailed,
+}
+
+/// How the pod was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Deleted by someone, or gone without a trace.
+    Deleted,
+    /// Evicted or preempted.
+    Evicted,
+    /// Its node is gone.
+    NodeLost,
+}
+
+/// How the main container ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerEnd {
+    /// The exit code.
+    pub exit_code: i32,
+    /// Kubelet's reason, for example `OOMKilled`.
+    pub reason: String,
+    /// The termination message.
+    pub message: String,
+    /// When it started.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+}
+
+/// The end of the container `name`, if it has ended.
+#[must_use]
+pub fn container_end(pod: &Pod, name: &str) -> Option<ContainerEnd> {
+    let ended = status_of(pod, name)?.state.as_ref()?.terminated.as_ref()?;
+    Some(ContainerEnd {
+        exit_code: ended.exit_code,
+        reason: ended.reason.clone().unwrap_or_default(),
+        message: ended.message.clone().unwrap_or_default(),
+        started: ended.started_at.as_ref().map(|time| time.0),
+        finished: ended.finished_at.as_ref().map(|time| time.0),
+    })
+}
+
+/// The report in a termination message.
+///
+/// # Errors
+/// The parser's own when the message is no such report.
+pub fn read_report<T: DeserializeOwned>(message: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(message)
+}
+
+/// How the pod of `job` stands. `main` is the name of the container whose end counts.
+///
+/// The rules (each tried on a real cluster): an end counts only with `finishedAt` before any deletion was asked for
+/// (a process may trap TERM and exit 0) and without `DisruptionTarget`; a Job that is Complete without its pod proves
+/// nothing.
+#[must_use]
+pub fn pod_phase(job: &Job, pod: Option<&Pod>, main: &str) -> PodPhase {
+    let Some(pod) = pod else {
+        return if job_is_finished(job) { PodPhase::Lost(Loss::Deleted) } else { PodPhase::NoPod };
+    };
+    if let Some(loss) = disruption(pod) {
+        return PodPhase::Lost(loss);
+    }
+    if let Some(end) = container_end(pod, main) {
+        return match deletion_asked(pod) {
+            Some(asked) if end.finished.is_none_or(|finished| finished >= asked) => PodPhase::Lost(Loss::Deleted),
+            Some(_) | None => PodPhase::Ended(end),
+        };
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        return PodPhase::Lost(Loss::Deleted);
+    }
+    if pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed") {
+        return failed_without_end(pod);
+    }
+    match status_of(pod, main).and_then(|status| status.state.as_ref()).and_then(|state| state.running.as_ref()) {
+        Some(running) => PodPhase::Running { since: running.started_at.as_ref().map(|time| time.0) },
+        None => PodPhase::Waiting(waiting(pod, main)),
+    }
+}
+
+fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let lists = [status.container_statuses.as_deref(), status.init_container_statuses.as_deref()];
+    lists.into_iter().flatten().flatten().find(|container| container.name == name)
+}
+
+/// When deletion was asked for: the timestamp in the metadata is that plus the grace period.
+fn deletion_asked(pod: &Pod) -> Option<Timestamp> {
+    let due = pod.metadata.deletion_timestamp.as_ref()?.0;
+    let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+    due.checked_sub(SignedDuration::from_secs(grace)).ok()
+}
+
+fn disruption(pod: &Pod) -> Option<Loss> {
+    let status = pod.status.as_ref()?;
+    if status.reason.as_deref() == Some("Evicted") {
+        return Some(Loss::Evicted);
+    }
+    if status.reason.as_deref() == Some("NodeLost") {
+        return Some(Loss::NodeLost);
+    }
+    let condition = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")?;
+    match condition.reason.as_deref() {
+        Some("DeletionByTaintManager" | "DeletionByPodGC") => Some(Loss::NodeLost),
+        Some("TerminationByKubelet" | "PreemptionByScheduler" | "EvictionByEvictionAPI") => Some(Loss::Evicted),
+        Some(_) | None => Some(Loss::Evicted),
+    }
+}
+
+/// Phase Failed, yet the main container never ended: rejected by kubelet, past its deadline, or a failed init container.
+fn failed_without_end(pod: &Pod) -> PodPhase {
+    let status = pod.status.as_ref();
+    let reason = status.and_then(|status| status.reason.clone()).unwrap_or_default();
+    match reason.as_str() {
+        "NodeShutdown" | "Terminated" | "Shutdown" => PodPhase::Lost(Loss::NodeLost),
+        "OutOfcpu"
+        | "OutOfmemory"
+        | "OutOfpods"
+        | "OutOfephemeral-storage"
+        | "NodeAffinity"
+        | "UnexpectedAdmissionError"
+        | "Preempting" => PodPhase::Lost(Loss::Evicted),
+        _ => {
+            let message = status.and_then(|status| status.message.clone()).unwrap_or(reason);
+            let since = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            let detail = failed_init(pod).unwrap_or(message);
+            PodPhase::Waiting(Waiting { cause: WaitCause::InitFailed, message: detail, since })
+        }
+    }
+}
+
+/// The words of the first init container that ended with another code than 0.
+fn failed_init(pod: &Pod) -> Option<String> {
+    pod.status.as_ref()?.init_container_statuses.iter().flatten().find_map(|container| {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        if ended.exit_code == 0 {
+            return None;
+        }
+        let words = ended.message.clone().or_else(|| ended.reason.clone()).unwrap_or_default();
+        Some(format!("{} ended with exit code {}: {}", container.name, ended.exit_code, words))
+    })
+}
+
+fn waiting(pod: &Pod, main: &str) -> Waiting {
+    let since = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let starting = Waiting { cause: WaitCause::Starting, message: String::new(), since };
+    let Some(status) = pod.status.as_ref() else {
+        return starting;
+    };
+    let unscheduled = status.conditions.iter().flatten().find(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(condition) = unscheduled {
+        let message = condition.message.clone().unwrap_or_default();
+        return Waiting { cause: WaitCause::Unschedulable, message, since };
+    }
+    if let Some(message) = failed_init(pod) {
+        return Waiting { cause: WaitCause::InitFailed, message, since };
+    }
+    let lists = [status.init_container_statuses.as_deref(), status.container_statuses.as_deref()];
+    for container in lists.into_iter().flatten().flatten() {
+        let Some(blocked) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else {
+            continue;
+        };
+        let words = blocked.message.clone().unwrap_or_default();
+        let cause = match blocked.reason.as_deref().unwrap_or_default() {
+            "InvalidImageName" | "ErrImageNeverPull" => WaitCause::ImageMissing,
+            "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => pull_cause(&words),
+            "CreateContainerConfigError" | "CreateContainerError" => WaitCause::MissingReference,
+            "CrashLoopBackOff" | "RunContainerError" if container.name != main => WaitCause::InitFailed,
+            _ => continue,
+        };
+        let message =
+            format!("{}: {}", container.name, if words.is_empty() { "kubelet gives no details" } else { &words });
+        return Waiting { cause, message, since };
+    }
+    starting
+}
+
+/// Whether the words of a failed pull mean "never" or "not now".
+fn pull_cause(words: &str) -> WaitCause {
+    let words = words.to_ascii_lowercase();
+    let never = [
+        "not found",
+        "manifest unknown",
+        "unauthorized",
+        "denied",
+        "forbidden",
+        "authorization failed",
+        "no match for platform",
+        "invalid reference",
+    ];
+    if never.iter().any(|sign| words.contains(sign)) { WaitCause::ImageMissing } else { WaitCause::ImagePull }
+}
+
+fn job_is_finished(job: &Job) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| {
+        matches!(condition.type_.as_str(), "Complete" | "Failed" | "FailureTarget" | "SuccessCriteriaMet")
+            && condition.status == "True"
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn pod(status: Value, metadata: Value) -> Pod {
+        serde_json::from_value(json!({ "metadata": metadata, "status": status })).unwrap()
+    }
+
+    fn ended(code: i32) -> Value {
+        json!({"containerStatuses": [{"name": "job", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": code, "reason": "Completed", "finishedAt": "2026-01-01T00:00:10Z"}}}]})
+    }
+
+    #[test]
+    fn an_end_before_any_deletion_counts() {
+        let seen = pod_phase(&Job::default(), Some(&pod(ended(0), json!({}))), "job");
+        assert!(matches!(seen, PodPhase::Ended(end) if end.exit_code == 0));
+    }
+
+    #[test]
+    fn a_process_that_traps_term_and_exits_0_proves_nothing() {
+        // Asked at :05 (due :35, grace 30), ended at :10.
+        let asked = json!({"deletionTimestamp": "2026-01-01T00:00:35Z", "deletionGracePeriodSeconds": 30});
+        assert_eq!(pod_phase(&Job::default(), Some(&pod(ended(0), asked)), "job"), PodPhase::Lost(Loss::Deleted));
+        // Asked at :20, ended at :10: the end came first.
+        let later = json!({"deletionTimestamp": "2026-01-01T00:00:50Z", "deletionGracePeriodSeconds": 30});
+        assert!(matches!(pod_phase(&Job::default(), Some(&pod(ended(0), later)), "job"), PodPhase::Ended(_)));
+    }
+
+    #[test]
+    fn a_complete_job_without_its_pod_is_lost() {
+        let job: Job =
+            serde_json::from_value(json!({"status": {"conditions": [{"type": "Complete", "status": "True"}]}}))
+                .unwrap();
+        assert_eq!(pod_phase(&job, None, "job"), PodPhase::Lost(Loss::Deleted));
+        assert_eq!(pod_phase(&Job::default(), None, "job"), PodPhase::NoPod);
+    }
+
+    #[test]
+    fn an_evicted_pod_never_succeeded() {
+        let mut status = ended(0);
+        status["reason"] = json!("Evicted");
+        assert_eq!(pod_phase(&Job::default(), Some(&pod(status, json!({}))), "job"), PodPhase::Lost(Loss::Evicted));
+    }
+
+    #[rstest]
+    #[case("ErrImagePull", "rpc error: manifest unknown: not found", WaitCause::ImageMissing)]
+    #[case("ImagePullBackOff", "unexpected status: 401 Unauthorized", WaitCause::ImageMissing)]
+    #[case("ErrImagePull", "toomanyrequests: 429", WaitCause::ImagePull)]
+    #[case("ErrImagePull", "dial tcp: connection refused", WaitCause::ImagePull)]
+    #[case("InvalidImageName", "", WaitCause::ImageMissing)]
+    #[case("CreateContainerConfigError", "secret \"x\" not found", WaitCause::MissingReference)]
+    #[case("ContainerCreating", "", WaitCause::Starting)]
+    fn what_keeps_a_container_waiting_is_told_apart(
+        #[case] reason: &str,
+        #[case] message: &str,
+        #[case] cause: WaitCause,
+    ) {
+        let status = json!({"containerStatuses": [{"name": "job", "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"waiting": {"reason": reason, "message": message}}}]});
+        let seen = pod_phase(&Job::default(), Some(&pod(status, json!({}))), "job");
+        assert!(matches!(seen, PodPhase::Waiting(waiting) if waiting.cause == cause));
+    }
+}
