@@ -1,0 +1,102 @@
+//! Reads: live, bounded in time, and never from a cache.
+//!
+//! Decisions about Jobs and databases must not rest on a stale cache, and one list by label costs a millisecond.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, LogParams};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::Cluster;
+
+/// How long one read may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A read that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The API server refused or could not be reached.
+    #[error("reading {what}: {source}")]
+    Api {
+        /// Kind, namespace and name or selector.
+        what: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("reading {what}: the API server did not answer within {} seconds", PATIENCE.as_secs())]
+    Timeout {
+        /// Kind, namespace and name or selector.
+        what: String,
+    },
+}
+
+impl ReadError {
+    /// A static word for conditions and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) if status.is_forbidden() => "Forbidden",
+                kube::Error::Api(_) => "ApiRefused",
+                _ => "ApiUnreachable",
+            },
+            Self::Timeout { .. } => "ApiTimeout",
+        }
+    }
+}
+
+impl Cluster {
+    async fn bounded<T>(&self, what: String, call: impl Future<Output = kube::Result<T>>) -> Result<T, ReadError> {
+        match timeout(PATIENCE, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(source)) => Err(ReadError::Api { what, source: Box::new(source) }),
+            Err(_) => Err(ReadError::Timeout { what }),
+        }
+    }
+
+    /// The object as the API server has it now.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer. An object that does not exist is `None`.
+    pub async fn get<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, ReadError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        self.bounded(format!("{} {namespace}/{name}", K::kind(&())), api.get_opt(name)).await
+    }
+
+    /// All objects with these labels as the API server has them now.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer.
+    pub async fn list<K>(&self, namespace: &str, labels: &str) -> Result<Vec<K>, ReadError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let what = format!("{} {namespace}/[{labels}]", K::plural(&()));
+        let parameters = ListParams::default().labels(labels);
+        Ok(self.bounded(what, api.list(&parameters)).await?.items)
+    }
+
+    /// The last lines of a container's log, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When the API server or the node's kubelet refuses or does not answer.
+    pub async fn logs(&self, namespace: &str, pod: &str, container: &str, limit: u32) -> Result<String, ReadError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = LogParams {
+            container: Some(container.to_owned()),
+            limit_bytes: Some(i64::from(limit)),
+            ..LogParams::default()
+        };
+        self.bounded(format!("log of {namespace}/{pod}/{container}"), api.logs(pod, &parameters)).await
+    }
+}
