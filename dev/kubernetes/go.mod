@@ -2,7 +2,6 @@ module timetracker.dev/dev/kubernetes
 
 go 1.26.0
 
-// go mod tidy fills in the rest
 require k8s.io/kubernetes v1.36.3
 
 require (
