@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// The root of this repository's checkout.
 pub fn repository() -> PathBuf {
     // Set by cargo when it runs this program; the build-time value serves when the program is started directly.
-    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let package =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     package.parent().map_or(package.clone(), Path::to_path_buf)
 }
 

@@ -17,15 +17,8 @@ use crate::paths;
 use crate::versions::{Tool, Versions};
 
 /// Names by which the one Kubernetes program is called.
-const KUBERNETES_NAMES: [&str; 7] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "kubectl",
-];
+const KUBERNETES_NAMES: [&str; 7] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
 
 /// Bump when the way of building changes.
 const RECIPE: &str = "1";
@@ -41,11 +34,7 @@ pub struct Binaries {
 impl Binaries {
     /// Names without places, for commands that only name the components.
     pub fn nowhere() -> Self {
-        Self {
-            kubernetes: PathBuf::new(),
-            pause: PathBuf::new(),
-            tools: PathBuf::new(),
-        }
+        Self { kubernetes: PathBuf::new(), pause: PathBuf::new(), tools: PathBuf::new() }
     }
 
     /// A component of Kubernetes, or kubectl.
@@ -114,7 +103,8 @@ impl Cache {
         let key = key(&["go.mod", "main.go"].map(|file| module.join(file)), "")?;
         self.build("pause", &key, "seconds", progress, |folder, log| {
             let program = folder.join("pause");
-            let mut command = go(&["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", "-s -w", "-o"]);
+            let mut command =
+                go(&["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", "-s -w", "-o"]);
             run_logged(command.arg(&program).arg(".").current_dir(&module), log, progress)
         })
     }
@@ -192,12 +182,8 @@ fn go(arguments: &[&str]) -> Command {
 /// Runs a build with its output in a file, and says every half minute that it still goes on.
 fn run_logged(command: &mut Command, log: &Path, progress: &Progress) -> Result<()> {
     let output = File::create(log)?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .spawn()
-        .context("starting go")?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn().context("starting go")?;
     let begun = Instant::now();
     let mut told = begun;
     loop {
@@ -222,19 +208,14 @@ mod tests {
     #[test]
     fn a_build_that_was_cut_short_is_done_again_and_a_finished_one_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache {
-            programs: folder.path().to_owned(),
-            _lock: File::open(folder.path()).unwrap(),
-        };
+        let cache = Cache { programs: folder.path().to_owned(), _lock: File::open(folder.path()).unwrap() };
         let progress = Progress::new();
         let cut = cache.build("x", "1", "", &progress, |folder, _| {
             fs::write(folder.join("half"), "")?;
             bail!("cut short")
         });
         assert!(cut.is_err());
-        let made = cache
-            .build("x", "1", "", &progress, |folder, _| Ok(fs::write(folder.join("x"), "whole")?))
-            .unwrap();
+        let made = cache.build("x", "1", "", &progress, |folder, _| Ok(fs::write(folder.join("x"), "whole")?)).unwrap();
         assert!(!made.join("half").exists());
         let kept = cache.build("x", "1", "", &progress, |_, _| bail!("never")).unwrap();
         assert_eq!(fs::read_to_string(kept.join("x")).unwrap(), "whole");

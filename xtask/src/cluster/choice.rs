@@ -66,12 +66,7 @@ impl ChoiceArguments {
                 foreign.join("\n  ")
             );
         }
-        Ok(Cluster {
-            kubeconfig: None,
-            kubectl,
-            helm,
-            registry,
-        })
+        Ok(Cluster { kubeconfig: None, kubectl, helm, registry })
     }
 }
 
@@ -146,10 +141,7 @@ mod tests {
 
     #[test]
     fn a_current_cluster_without_a_registry_is_refused_before_anything_is_asked() {
-        let arguments = ChoiceArguments {
-            cluster: ClusterChoice::Current,
-            registry: None,
-        };
+        let arguments = ChoiceArguments { cluster: ClusterChoice::Current, registry: None };
         assert!(arguments.cluster(&Progress::new()).unwrap_err().to_string().contains("--registry"));
     }
 }

@@ -103,7 +103,8 @@ fn stop(layout: &Layout, purge: bool) -> Result<()> {
 fn logs(layout: &Layout, component: &str, follow: bool) -> Result<()> {
     let log = layout.log(component);
     if !log.is_file() {
-        let names: Vec<&str> = components::all(layout, &binaries::Binaries::nowhere()).iter().map(|component| component.name).collect();
+        let names: Vec<&str> =
+            components::all(layout, &binaries::Binaries::nowhere()).iter().map(|component| component.name).collect();
         bail!("there is no log of {component:?}; components: {}", names.join(", "));
     }
     let mut command = Command::new("tail");

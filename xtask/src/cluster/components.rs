@@ -143,9 +143,7 @@ fn etcd(layout: &Layout, binaries: &Binaries) -> Component {
 fn registry(name: &'static str, file: &str, address: Ipv4Addr, layout: &Layout, binaries: &Binaries) -> Component {
     let mut builder = Builder::new(name, binaries.tool("registry")).words(["serve"]).word(layout.config(file));
     builder.component.configuration.push(layout.config(file));
-    builder
-        .ports([Port::tcp(address, 5000)])
-        .health(http(&format!("{address}:5000"), "/v2/"))
+    builder.ports([Port::tcp(address, 5000)]).health(http(&format!("{address}:5000"), "/v2/"))
 }
 
 fn containerd(layout: &Layout) -> Component {
@@ -220,17 +218,11 @@ fn proxy(layout: &Layout, binaries: &Binaries) -> Component {
 }
 
 fn dns(layout: &Layout, binaries: &Binaries) -> Component {
-    let mut builder = Builder::new("coredns", binaries.tool("coredns"))
-        .words(["-conf"])
-        .word(layout.config("Corefile"));
+    let mut builder =
+        Builder::new("coredns", binaries.tool("coredns")).words(["-conf"]).word(layout.config("Corefile"));
     builder.component.configuration.push(layout.config("Corefile"));
-    builder
-        .component
-        .environment
-        .push(("CLUSTER_KUBECONFIG", layout.kubeconfig().into_os_string()));
-    builder
-        .ports([Port::tcp(GATEWAY, 53), Port::udp(GATEWAY, 53)])
-        .health(Health::Tcp(format!("{GATEWAY}:53")))
+    builder.component.environment.push(("CLUSTER_KUBECONFIG", layout.kubeconfig().into_os_string()));
+    builder.ports([Port::tcp(GATEWAY, 53), Port::udp(GATEWAY, 53)]).health(Health::Tcp(format!("{GATEWAY}:53")))
 }
 
 fn volumes(layout: &Layout, binaries: &Binaries) -> Component {
@@ -243,10 +235,7 @@ fn volumes(layout: &Layout, binaries: &Binaries) -> Component {
 }
 
 fn http(address: &str, path: &'static str) -> Health {
-    Health::Http {
-        address: address.to_owned(),
-        path,
-    }
+    Health::Http { address: address.to_owned(), path }
 }
 
 /// Address of the registry for pushes from the host.

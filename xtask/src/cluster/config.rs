@@ -15,7 +15,8 @@ use super::layout::{
 };
 
 /// Registries whose images the local one stands in for. `_default` covers every other name, so that nothing is ever pulled from outside.
-pub const MIRRORED: [&str; 6] = ["docker.io", "ghcr.io", "localhost:5000", "127.0.0.1:5000", "10.88.0.1:5000", "_default"];
+pub const MIRRORED: [&str; 6] =
+    ["docker.io", "ghcr.io", "localhost:5000", "127.0.0.1:5000", "10.88.0.1:5000", "_default"];
 
 /// Users of the API server that get a kubeconfig: file name and the name of their certificate.
 pub const USERS: [(&str, &str); 5] = [

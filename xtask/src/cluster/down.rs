@@ -16,6 +16,22 @@ use crate::host::process::{self, Process};
 use crate::host::progress::Progress;
 use crate::host::{run, wait};
 
+/// How long a component may take to end by itself. Short, because its data goes too.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Folders outside the cluster's own that its programs make; the deepest first.
+const SHARED_FOLDERS: [&str; 9] = [
+    "/var/log/containers",
+    "/var/lib/cni/results",
+    "/var/lib/cni/cache",
+    "/var/lib/cni",
+    "/var/lib/kubelet/device-plugins",
+    "/var/lib/kubelet",
+    "/run/containerd/s",
+    "/run/containerd",
+    "/run/netns",
+];
+
 /// Stops and removes everything; returns what could not be removed.
 ///
 /// # Errors
@@ -23,7 +39,17 @@ use crate::host::{run, wait};
 pub fn run(layout: &Layout, all: &[components::Component], progress: &Progress) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     progress.step("stopping what starts pods", || {
-        stop(layout, &["kubelet", "kube-scheduler", "kube-controller-manager", "local-path-provisioner", "kube-proxy", "coredns"]);
+        stop(
+            layout,
+            &[
+                "kubelet",
+                "kube-scheduler",
+                "kube-controller-manager",
+                "local-path-provisioner",
+                "kube-proxy",
+                "coredns",
+            ],
+        );
         Ok(())
     })?;
     let sockets = shim_sockets(layout);
@@ -54,11 +80,11 @@ pub fn run(layout: &Layout, all: &[components::Component], progress: &Progress) 
             remove(&file, &mut problems);
         }
         remove_cgroups();
-        for folder in [layout.state().to_path_buf(), layout.runtime()] {
-            remove(&folder, &mut problems);
+        for path in [layout.state().to_path_buf(), layout.runtime(), PathBuf::from(leftovers::DEVICE_PLUGIN_SOCKET)] {
+            remove(&path, &mut problems);
         }
         // Made by the cluster if nobody else uses them; a folder with something in it stays.
-        for folder in ["/var/log/containers", "/var/lib/cni/results", "/var/lib/cni/cache", "/var/lib/cni", "/run/containerd/s"] {
+        for folder in SHARED_FOLDERS {
             let _ = fs::remove_dir(folder);
         }
         Ok(())
@@ -81,7 +107,7 @@ fn stop(layout: &Layout, names: &[&str]) {
     for process in &processes {
         process.signal(rustix::process::Signal::TERM);
     }
-    let all_gone = wait::until(Duration::from_secs(10), || Ok(processes.iter().all(|process| !process.is_alive())));
+    let all_gone = wait::until(GRACE, || Ok(processes.iter().all(|process| !process.is_alive())));
     if !all_gone.unwrap_or(false) {
         process::kill_all(&processes.into_iter().collect::<Vec<_>>());
     }
@@ -147,11 +173,7 @@ fn remove_cgroups() {
 }
 
 fn remove(path: &Path, problems: &mut Vec<String>) {
-    let result = if path.is_dir() && !path.is_symlink() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
+    let result = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     if let Err(error) = result
         && error.kind() != ErrorKind::NotFound
     {

@@ -102,7 +102,10 @@ mod tests {
         assert!(dns.contains(&format!("clusterIP: {DNS_SERVICE}\n")));
         assert!(dns.contains(&format!("addresses: [{GATEWAY}]")));
         assert!(read("node/Corefile").contains(&format!("bind {GATEWAY}\n")));
-        assert!(read("node/masquerade.nft").contains(&format!("ip saddr {POD_NETWORK} ip daddr != {POD_NETWORK} masquerade")));
+        assert!(
+            read("node/masquerade.nft")
+                .contains(&format!("ip saddr {POD_NETWORK} ip daddr != {POD_NETWORK} masquerade"))
+        );
         assert!(read("node/masquerade.nft").contains(&format!("table ip {NFT_TABLE} {{")));
         assert!(read("node/volume-helper.yaml").contains(&format!("image: {PAUSE_IMAGE}\n")));
     }

@@ -11,6 +11,8 @@ use super::{components, network, supervise};
 const CNI_RESULTS: &str = "/var/lib/cni/results";
 /// Where the kubelet links the logs of every pod.
 const CONTAINER_LOGS: &str = "/var/log/containers";
+/// Where the kubelet waits for device plugins, whatever its root folder is.
+pub const DEVICE_PLUGIN_SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
 
 /// Everything of this cluster that is still there, one line each.
 pub fn find(layout: &Layout, components: &[components::Component]) -> Vec<String> {
@@ -34,9 +36,9 @@ pub fn find(layout: &Layout, components: &[components::Component]) -> Vec<String
     found.extend(cni_results().iter().map(|file| format!("file {}", file.display())));
     found.extend(log_links(layout).iter().map(|link| format!("link {}", link.display())));
     found.extend(cgroups().iter().map(|cgroup| format!("control group {}", cgroup.display())));
-    for folder in [layout.state().to_path_buf(), layout.runtime()] {
+    for folder in [layout.state().to_path_buf(), layout.runtime(), PathBuf::from(DEVICE_PLUGIN_SOCKET)] {
         if folder.exists() {
-            found.push(format!("folder {}", folder.display()));
+            found.push(format!("file or folder {}", folder.display()));
         }
     }
     found
@@ -64,11 +66,27 @@ fn mount_points(table: &str) -> Vec<PathBuf> {
 
 /// libcni's files about this cluster's pods.
 pub fn cni_results() -> Vec<PathBuf> {
-    let prefix = format!("{CNI_NETWORK}-");
-    children(Path::new(CNI_RESULTS))
+    let files = children(Path::new(CNI_RESULTS));
+    let names: Vec<String> =
+        files.iter().filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned())).collect();
+    let own = own_results(&names);
+    files
         .into_iter()
-        .filter(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+        .filter(|file| file.file_name().is_some_and(|name| own.contains(name.to_string_lossy().as_ref())))
         .collect()
+}
+
+/// Names of the network's results and of the loopback results of the same pods, which bear no network's name.
+fn own_results(names: &[String]) -> BTreeSet<&str> {
+    let prefix = format!("{CNI_NETWORK}-");
+    let mut own = BTreeSet::new();
+    for name in names {
+        if let Some(pod) = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("-eth0")) {
+            own.insert(name.as_str());
+            own.extend(names.iter().map(String::as_str).filter(|other| *other == format!("cni-loopback-{pod}-lo")));
+        }
+    }
+    own
 }
 
 /// Links to logs below the state folder.
@@ -83,7 +101,8 @@ pub fn log_links(layout: &Layout) -> Vec<PathBuf> {
 pub fn cgroups() -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let mut found = Vec::new();
-    let tops = std::iter::once(root.join("kubepods")).chain(children(root).into_iter().map(|controller| controller.join("kubepods")));
+    let tops = std::iter::once(root.join("kubepods"))
+        .chain(children(root).into_iter().map(|controller| controller.join("kubepods")));
     // Controllers may be links to one another.
     let tops: BTreeSet<PathBuf> = tops.filter_map(|top| fs::canonicalize(top).ok()).collect();
     for top in tops {
@@ -111,14 +130,20 @@ pub fn pod_processes() -> BTreeSet<i32> {
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder)
-        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-        .unwrap_or_default()
+    fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_results_are_those_of_the_same_pods() {
+        let names = ["timetracker-cluster-a1-eth0", "cni-loopback-a1-lo", "cni-loopback-b2-lo", "podman-b2-eth0"]
+            .map(str::to_owned);
+        let own = ["cni-loopback-a1-lo", "timetracker-cluster-a1-eth0"];
+        assert_eq!(own_results(&names).into_iter().collect::<Vec<_>>(), own);
+    }
 
     #[test]
     fn mount_points_with_blanks_are_read() {

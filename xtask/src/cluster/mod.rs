@@ -158,6 +158,12 @@ fn prepare(layout: &Layout, repository: &Path, progress: &Progress) -> Result<()
 /// Starts what doesn't run. What others wait for comes first; all that can come up at once does.
 fn start(layout: &Layout, binaries: &Binaries, progress: &Progress) -> Result<()> {
     let all = components::all(layout, binaries);
+    // Before anything is started: a machine that can't hold the whole cluster gets nothing of it.
+    for component in &all {
+        if supervise::running(layout, component.name).is_none() {
+            supervise::check_ports(component)?;
+        }
+    }
     let mut started = Vec::new();
     let mut launch = |wanted: &[&str]| -> Result<()> {
         for component in all.iter().filter(|component| wanted.contains(&component.name)) {
@@ -184,7 +190,8 @@ fn start(layout: &Layout, binaries: &Binaries, progress: &Progress) -> Result<()
         await_health(&["kube-apiserver", "containerd"])
     })?;
     progress.step("controllers, scheduler, kubelet, proxy, DNS, volumes", || {
-        let rest = ["kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns", "local-path-provisioner"];
+        let rest =
+            ["kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns", "local-path-provisioner"];
         launch(&rest)?;
         await_health(&rest)
     })?;

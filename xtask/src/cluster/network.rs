@@ -85,7 +85,9 @@ fn own_tables(listed: &str) -> Vec<(String, String)> {
         .filter_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
-                ["table", family, name] if *name == NFT_TABLE || *name == "kube-proxy" => Some(((*family).to_owned(), (*name).to_owned())),
+                ["table", family, name] if *name == NFT_TABLE || *name == "kube-proxy" => {
+                    Some(((*family).to_owned(), (*name).to_owned()))
+                }
                 _ => None,
             }
         })
@@ -121,7 +123,8 @@ fn ip() -> Command {
 
 /// Docker and some firewalls drop every forwarded packet that they don't know.
 fn drops_forwarded() -> bool {
-    run::output(Command::new("iptables").args(["-S", "FORWARD"])).is_ok_and(|rules| rules.lines().any(|line| line == "-P FORWARD DROP"))
+    run::output(Command::new("iptables").args(["-S", "FORWARD"]))
+        .is_ok_and(|rules| rules.lines().any(|line| line == "-P FORWARD DROP"))
 }
 
 fn forward_rules() -> [[&'static str; 8]; 2] {

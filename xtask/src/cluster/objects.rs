@@ -29,19 +29,10 @@ const AUTHORITIES: &str = "timetracker-trusted-ca";
 /// When the registry refuses.
 pub fn push_pause(binaries: &Binaries) -> Result<()> {
     let files = BTreeMap::from([
-        (
-            "pause".to_owned(),
-            Content::File {
-                source: binaries.pause(),
-                mode: 0o755,
-            },
-        ),
+        ("pause".to_owned(), Content::File { source: binaries.pause(), mode: 0o755 }),
         ("volume".to_owned(), Content::Symlink(PathBuf::from("pause"))),
     ]);
-    Image::scratch()
-        .layer(Layer::Files(files))
-        .entrypoint(["/pause"])
-        .push(&Registry::new()?, PAUSE_IMAGE)?;
+    Image::scratch().layer(Layer::Files(files)).entrypoint(["/pause"]).push(&Registry::new()?, PAUSE_IMAGE)?;
     Ok(())
 }
 
@@ -61,16 +52,22 @@ pub fn apply(layout: &Layout, binaries: &Binaries, repository: &Path, progress: 
         if Path::new(HOST_AUTHORITIES).exists() {
             let source = format!("--from-file=ca.crt={HOST_AUTHORITIES}");
             let options = ["--dry-run=client", "--output=json"];
-            let object = run::output(kubectl().args(["create", "configmap", AUTHORITIES, "--namespace", NAMESPACE, &source]).args(options))?;
+            let object = run::output(
+                kubectl().args(["create", "configmap", AUTHORITIES, "--namespace", NAMESPACE, &source]).args(options),
+            )?;
             // Server-side, because the bundle is larger than the annotation that the other way would put it in.
-            run::with_input(kubectl().args(["apply", "--server-side", "--force-conflicts", "-f", "-"]), object.as_bytes())?;
+            run::with_input(
+                kubectl().args(["apply", "--server-side", "--force-conflicts", "-f", "-"]),
+                object.as_bytes(),
+            )?;
         }
         Ok(())
     })?;
     progress.step("waiting for the node", || {
         let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
         let ready = wait::until(Duration::from_secs(90), || {
-            let status = run::output(kubectl().args(["get", "node", NODE, "--ignore-not-found", "--output", condition]));
+            let status =
+                run::output(kubectl().args(["get", "node", NODE, "--ignore-not-found", "--output", condition]));
             Ok(status.is_ok_and(|status| status == "True"))
         })?;
         if !ready {

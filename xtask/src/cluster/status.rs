@@ -49,7 +49,8 @@ pub fn print(layout: &Layout, binaries: &Binaries) -> Result<bool> {
     println!("{:<26}{:>8}  {:<9}SINCE", "COMPONENT", "PID", "HEALTHY");
     for component in components::all(layout, binaries) {
         let process = supervise::running(layout, component.name);
-        let healthy = process.is_some() && supervise::is_healthy(&component.health, &binaries.kubernetes("kubectl"), &layout.kubeconfig());
+        let healthy = process.is_some()
+            && supervise::is_healthy(&component.health, &binaries.kubernetes("kubectl"), &layout.kubeconfig());
         all_work &= healthy;
         let since = match (&process, Record::load(layout, component.name)) {
             (Some(_), Some(record)) => seconds(Duration::from_secs(now.saturating_sub(record.since))),
@@ -60,10 +61,14 @@ pub fn print(layout: &Layout, binaries: &Binaries) -> Result<bool> {
     }
     let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
     let mut kubectl = Command::new(binaries.kubernetes("kubectl"));
-    kubectl
-        .arg("--kubeconfig")
-        .arg(layout.kubeconfig())
-        .args(["--request-timeout=5s", "get", "node", NODE, "--output", condition]);
+    kubectl.arg("--kubeconfig").arg(layout.kubeconfig()).args([
+        "--request-timeout=5s",
+        "get",
+        "node",
+        NODE,
+        "--output",
+        condition,
+    ]);
     let ready = run::output(&mut kubectl).is_ok_and(|status| status == "True");
     println!("\nnode        {NODE}, {}", if ready { "ready" } else { "not ready" });
     println!("kubeconfig  {}", layout.kubeconfig().display());

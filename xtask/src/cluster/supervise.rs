@@ -69,7 +69,8 @@ pub fn marked(layout: &Layout) -> BTreeMap<String, Vec<Process>> {
     let prefix = layout.marker("");
     let mut found: BTreeMap<String, Vec<Process>> = BTreeMap::new();
     for process in process::all() {
-        let Some(name) = process.environment(MARKER).and_then(|mark| mark.strip_prefix(&prefix).map(str::to_owned)) else {
+        let Some(name) = process.environment(MARKER).and_then(|mark| mark.strip_prefix(&prefix).map(str::to_owned))
+        else {
             continue;
         };
         let name = if process.name().starts_with("containerd-shim") { "shim".to_owned() } else { name };
@@ -85,7 +86,8 @@ pub fn marked(layout: &Layout) -> BTreeMap<String, Vec<Process>> {
 pub fn ensure(layout: &Layout, component: &Component) -> Result<Outcome> {
     let fingerprint = fingerprint(component)?;
     if let Some(process) = running(layout, component.name) {
-        let same = Record::load(layout, component.name).is_some_and(|record| record.process == process && record.fingerprint == fingerprint);
+        let same = Record::load(layout, component.name)
+            .is_some_and(|record| record.process == process && record.fingerprint == fingerprint);
         if same {
             return Ok(Outcome::Kept);
         }
@@ -94,11 +96,7 @@ pub fn ensure(layout: &Layout, component: &Component) -> Result<Outcome> {
     check_ports(component)?;
     let process = start(layout, component)?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let record = Record {
-        process,
-        since,
-        fingerprint,
-    };
+    let record = Record { process, since, fingerprint };
     record.save(layout, component.name)?;
     Ok(Outcome::Started)
 }
@@ -155,11 +153,7 @@ fn open_log(path: &Path) -> Result<File> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() > LOG_LIMIT) {
         fs::rename(path, path.with_extension("log.1"))?;
     }
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .with_context(|| format!("opening {}", path.display()))
+    OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("opening {}", path.display()))
 }
 
 fn fingerprint(component: &Component) -> Result<String> {
@@ -186,9 +180,9 @@ pub fn is_healthy(health: &Health, kubectl: &Path, kubeconfig: &Path) -> bool {
                 // The smaller servers sign their certificates themselves.
                 .args(["--insecure-skip-tls-verify", "--request-timeout=5s", "get", "--raw", path]),
         ),
-        Health::Tcp(address) => address
-            .parse()
-            .is_ok_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()),
+        Health::Tcp(address) => {
+            address.parse().is_ok_and(|address| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())
+        }
         Health::Containerd(socket) => {
             socket.exists()
                 && apt::find_command("ctr").is_some_and(|ctr| {
@@ -285,10 +279,7 @@ mod tests {
     fn a_taken_port_is_refused_with_the_name_of_its_holder() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let number = listener.local_addr().unwrap().port();
-        let component = Component {
-            ports: vec![Port::tcp(Ipv4Addr::LOCALHOST, number)],
-            ..sleeper("64")
-        };
+        let component = Component { ports: vec![Port::tcp(Ipv4Addr::LOCALHOST, number)], ..sleeper("64") };
         let error = check_ports(&component).unwrap_err().to_string();
         assert!(error.contains(&format!("127.0.0.1:{number}")), "{error}");
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");

@@ -32,11 +32,8 @@ pub fn find_command(name: &str) -> Option<PathBuf> {
 
 /// Packages, each once, of which a file is missing.
 pub fn missing(needs: &[Need]) -> Vec<&'static str> {
-    let mut packages: Vec<&str> = needs
-        .iter()
-        .filter(|need| find_command(need.file).is_none())
-        .map(|need| need.package)
-        .collect();
+    let mut packages: Vec<&str> =
+        needs.iter().filter(|need| find_command(need.file).is_none()).map(|need| need.package).collect();
     packages.sort_unstable();
     packages.dedup();
     packages

@@ -21,7 +21,9 @@ pub fn root() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    bail!("the embedded cluster starts containers and changes the network, so it needs root; remedy: run the same command with sudo -E, or use --cluster current")
+    bail!(
+        "the embedded cluster starts containers and changes the network, so it needs root; remedy: run the same command with sudo -E, or use --cluster current"
+    )
 }
 
 /// Refuses systems without Debian's packages.
@@ -30,7 +32,9 @@ pub fn debian() -> Result<()> {
     if apt::is_available() && is_debian_like(&release) {
         return Ok(());
     }
-    bail!("the embedded cluster takes containerd and its companions from Debian packages and this is not Debian 12 or alike; remedy: use a Debian 12 machine, or --cluster current")
+    bail!(
+        "the embedded cluster takes containerd and its companions from Debian packages and this is not Debian 12 or alike; remedy: use a Debian 12 machine, or --cluster current"
+    )
 }
 
 fn is_debian_like(release: &str) -> bool {
@@ -107,7 +111,9 @@ pub fn addresses(own_link: &str) -> Result<()> {
     let links: Value = serde_json::from_str(&run::output(Command::new("ip").args(["-json", "-4", "address"]))?)?;
     for (link, address) in used_addresses(&links) {
         if link != own_link && (address.starts_with("10.88.") || address.starts_with("10.43.")) {
-            bail!("{link} has {address}, and the cluster uses 10.88.0.0/16 and 10.43.0.0/16; remedy: ip link delete {link}, or stop what made it (podman and k3s use these networks)");
+            bail!(
+                "{link} has {address}, and the cluster uses 10.88.0.0/16 and 10.43.0.0/16; remedy: ip link delete {link}, or stop what made it (podman and k3s use these networks)"
+            );
         }
     }
     Ok(())

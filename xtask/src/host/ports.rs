@@ -37,20 +37,12 @@ pub struct Listener {
 impl Port {
     /// A TCP port.
     pub const fn tcp(address: Ipv4Addr, number: u16) -> Self {
-        Self {
-            address,
-            number,
-            transport: Transport::Tcp,
-        }
+        Self { address, number, transport: Transport::Tcp }
     }
 
     /// A UDP port.
     pub const fn udp(address: Ipv4Addr, number: u16) -> Self {
-        Self {
-            address,
-            number,
-            transport: Transport::Udp,
-        }
+        Self { address, number, transport: Transport::Udp }
     }
 
     /// The processes that hold this port, or would collide with it. One that can't be seen is left out of the list but found by [`Port::is_taken`].
@@ -59,10 +51,7 @@ impl Port {
         if inodes.is_empty() {
             return Vec::new();
         }
-        process::all()
-            .into_iter()
-            .filter(|process| holds_socket(process, &inodes))
-            .collect()
+        process::all().into_iter().filter(|process| holds_socket(process, &inodes)).collect()
     }
 
     /// Whether something listens there.
@@ -85,9 +74,9 @@ impl Port {
 
     fn collides_with(&self, listener: &Listener) -> bool {
         listener.number == self.number
-            && listener
-                .address
-                .is_some_and(|address| address == self.address || address.is_unspecified() || self.address.is_unspecified())
+            && listener.address.is_some_and(|address| {
+                address == self.address || address.is_unspecified() || self.address.is_unspecified()
+            })
     }
 }
 
@@ -135,11 +124,7 @@ fn parse_address(text: &str) -> Option<Ipv4Addr> {
             }
             let address = Ipv6Addr::from(bytes);
             // The IPv6 wildcard takes the port for IPv4 too.
-            if address.is_unspecified() {
-                Some(Ipv4Addr::UNSPECIFIED)
-            } else {
-                address.to_ipv4_mapped()
-            }
+            if address.is_unspecified() { Some(Ipv4Addr::UNSPECIFIED) } else { address.to_ipv4_mapped() }
         }
         _ => None,
     }

@@ -26,11 +26,7 @@ impl Process {
     /// The process that has this number now; a zombie counts as gone.
     pub fn find(pid: i32) -> Option<Self> {
         let stat = Stat::read(pid)?;
-        (!stat.zombie).then(|| Self {
-            pid,
-            started: stat.started,
-            boot: boot_id(),
-        })
+        (!stat.zombie).then(|| Self { pid, started: stat.started, boot: boot_id() })
     }
 
     /// Whether it still runs.
@@ -84,19 +80,13 @@ pub fn all() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(Process::find)
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(Process::find).collect()
 }
 
 /// The given processes' children, their children, and so on; without the given ones.
 pub fn descendants(roots: &[Process]) -> Vec<Process> {
-    let parents: Vec<(i32, i32)> = all()
-        .iter()
-        .filter_map(|process| Some((process.pid, Stat::read(process.pid)?.parent)))
-        .collect();
+    let parents: Vec<(i32, i32)> =
+        all().iter().filter_map(|process| Some((process.pid, Stat::read(process.pid)?.parent))).collect();
     let mut family: BTreeSet<i32> = roots.iter().map(|process| process.pid).collect();
     loop {
         let before = family.len();
@@ -109,11 +99,7 @@ pub fn descendants(roots: &[Process]) -> Vec<Process> {
             break;
         }
     }
-    family
-        .into_iter()
-        .filter(|pid| !roots.iter().any(|root| root.pid == *pid))
-        .filter_map(Process::find)
-        .collect()
+    family.into_iter().filter(|pid| !roots.iter().any(|root| root.pid == *pid)).filter_map(Process::find).collect()
 }
 
 /// Sends KILL to all and says which of them are still there after a while.
@@ -183,15 +169,9 @@ mod tests {
     fn another_start_time_or_boot_is_another_process() {
         let own = Process::find(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(own.is_alive());
-        let reused = Process {
-            started: own.started + 1,
-            ..own.clone()
-        };
+        let reused = Process { started: own.started + 1, ..own.clone() };
         assert!(!reused.is_alive());
-        let rebooted = Process {
-            boot: "another".to_owned(),
-            ..own
-        };
+        let rebooted = Process { boot: "another".to_owned(), ..own };
         assert!(!rebooted.is_alive());
     }
 }

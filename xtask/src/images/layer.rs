@@ -87,10 +87,7 @@ pub struct BuiltLayer {
 impl Layer {
     /// A folder whose files belong to root in the image.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self::Directory {
-            path: path.into(),
-            owner: Owner::Fixed { user: 0, group: 0 },
-        }
+        Self::Directory { path: path.into(), owner: Owner::Fixed { user: 0, group: 0 } }
     }
 
     /// Packs and compresses the layer.
@@ -135,10 +132,7 @@ struct HashingWriter<W> {
 
 impl<W: Write> HashingWriter<W> {
     fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hasher: Sha256::new(),
-        }
+        Self { inner, hasher: Sha256::new() }
     }
 
     fn finish(self) -> (W, String) {
@@ -348,13 +342,7 @@ mod tests {
     #[test]
     fn single_files_bring_their_parent_folders() {
         let files = BTreeMap::from([
-            (
-                "/etc/app/app.conf".to_owned(),
-                Content::Bytes {
-                    data: b"x".to_vec(),
-                    mode: 0o644,
-                },
-            ),
+            ("/etc/app/app.conf".to_owned(), Content::Bytes { data: b"x".to_vec(), mode: 0o644 }),
             ("tmp".to_owned(), Content::Directory { owner: 0, mode: 0o1777 }),
         ]);
         let layer = Layer::Files(files).build().unwrap();

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use oci_distribution::manifest::{IMAGE_CONFIG_MEDIA_TYPE, IMAGE_LAYER_GZIP_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OciDescriptor};
+use oci_distribution::manifest::{
+    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_LAYER_GZIP_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OciDescriptor,
+};
 use serde_json::{Value, json};
 
 use super::layer::{BuiltLayer, Layer, sha256};
@@ -58,10 +60,7 @@ impl Image {
 
     /// An image on top of one that is in a registry, named in full (`localhost:5000/library/python:3.11-slim`).
     pub fn from(base: impl Into<String>) -> Self {
-        Self {
-            base: Some(base.into()),
-            ..Self::default()
-        }
+        Self { base: Some(base.into()), ..Self::default() }
     }
 
     /// Adds a layer on top.
@@ -157,12 +156,7 @@ impl Image {
         if changed {
             registry.push_manifest(&image, manifest)?;
         }
-        Ok(Pushed {
-            reference: target.to_owned(),
-            digest,
-            size,
-            changed,
-        })
+        Ok(Pushed { reference: target.to_owned(), digest, size, changed })
     }
 }
 

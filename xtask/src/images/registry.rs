@@ -42,10 +42,7 @@ impl Registry {
             use_monolithic_push: true,
             ..ClientConfig::default()
         };
-        Ok(Self {
-            client: Client::new(config),
-            runtime: Builder::new_current_thread().enable_all().build()?,
-        })
+        Ok(Self { client: Client::new(config), runtime: Builder::new_current_thread().enable_all().build()? })
     }
 
     /// The digest that a reference points to, or nothing when there is no such image.
@@ -136,7 +133,8 @@ fn is_absent(error: &OciDistributionError) -> bool {
         OciDistributionError::RegistryError { envelope, .. } => envelope.errors.iter().any(|error| {
             matches!(
                 error.code,
-                oci_distribution::errors::OciErrorCode::ManifestUnknown | oci_distribution::errors::OciErrorCode::NameUnknown
+                oci_distribution::errors::OciErrorCode::ManifestUnknown
+                    | oci_distribution::errors::OciErrorCode::NameUnknown
             )
         }),
         OciDistributionError::RequestError(error) => error.status().is_some_and(|status| status.as_u16() == 404),
@@ -173,9 +171,8 @@ fn parse_credentials(docker_config: &str, registry: &str) -> Result<RegistryAuth
         return Ok(RegistryAuth::Anonymous);
     };
     let decoded = String::from_utf8(STANDARD.decode(&entry.auth)?)?;
-    let (user, password) = decoded
-        .split_once(':')
-        .ok_or_else(|| anyhow!("the entry for {registry} is not of the form user:password"))?;
+    let (user, password) =
+        decoded.split_once(':').ok_or_else(|| anyhow!("the entry for {registry} is not of the form user:password"))?;
     Ok(RegistryAuth::Basic(user.to_owned(), password.to_owned()))
 }
 
