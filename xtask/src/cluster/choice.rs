@@ -66,7 +66,7 @@ impl ChoiceArguments {
                 foreign.join("\n  ")
             );
         }
-        Ok(Cluster { kubeconfig: None, kubectl, helm, registry })
+        Ok(Cluster { state: None, kubeconfig: None, kubectl, helm, registry })
     }
 }
 

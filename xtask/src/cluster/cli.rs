@@ -85,7 +85,7 @@ pub fn main(arguments: Arguments) -> Result<()> {
 fn stop(layout: &Layout, purge: bool) -> Result<()> {
     let progress = Progress::new();
     checks::root()?;
-    let _lock = lock()?;
+    let _lock = lock(layout)?;
     // Programs are only named, never run, so none has to be built to stop the cluster.
     let all = components::all(layout, &binaries::Binaries::nowhere());
     let problems = down::run(layout, &all, &progress)?;

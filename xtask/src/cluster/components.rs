@@ -71,7 +71,8 @@ impl Builder {
                 configuration: Vec::new(),
                 ports: Vec::new(),
                 health: Health::Alive,
-                bound: Duration::from_secs(60),
+                // Seconds on a quiet machine; the rest is for a busy one.
+                bound: Duration::from_secs(120),
             },
         }
     }

@@ -49,6 +49,8 @@ pub struct Embedded;
 /// A running cluster and the tools for it.
 #[derive(Debug, Clone)]
 pub struct Cluster {
+    /// State folder of the embedded cluster; nothing for one elsewhere.
+    state: Option<PathBuf>,
     kubeconfig: Option<PathBuf>,
     kubectl: PathBuf,
     helm: PathBuf,
@@ -64,11 +66,12 @@ impl Embedded {
         let layout = Layout::new(paths::cluster_state());
         let repository = paths::repository();
         preflight(&layout, &repository, progress)?;
-        let _lock = lock()?;
+        let _lock = lock(&layout)?;
         let binaries = binaries::ensure(progress)?;
         prepare(&layout, &repository, progress)?;
         start(&layout, &binaries, progress)?;
         objects::apply(&layout, &binaries, &repository, progress)?;
+        status::require_all_running(&layout, &binaries)?;
         progress.say(format!("cluster is up ({})", seconds(progress.elapsed())));
         Ok(cluster(&layout, &binaries))
     }
@@ -97,20 +100,32 @@ impl Cluster {
 
     /// Address under which pods reach services of this machine; nothing for a cluster elsewhere.
     pub fn gateway(&self) -> Option<std::net::Ipv4Addr> {
-        self.kubeconfig.as_ref().map(|_| layout::GATEWAY)
+        self.state.as_ref().map(|_| layout::GATEWAY)
     }
 
     fn tool(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        if let Some(kubeconfig) = &self.kubeconfig {
-            command.env("KUBECONFIG", kubeconfig);
+        match &self.state {
+            Some(state) => client(&Layout::new(state), program),
+            None => Command::new(program),
         }
-        command
     }
+}
+
+/// kubectl or helm for the embedded cluster; what they keep goes into its state folder, so that it goes with the cluster.
+fn client(layout: &Layout, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("KUBECONFIG", layout.kubeconfig())
+        .env("KUBECACHEDIR", layout.path("clients/kubectl"))
+        .env("HELM_CACHE_HOME", layout.path("clients/helm-cache"))
+        .env("HELM_CONFIG_HOME", layout.path("clients/helm-config"))
+        .env("HELM_DATA_HOME", layout.path("clients/helm-data"));
+    command
 }
 
 fn cluster(layout: &Layout, binaries: &Binaries) -> Cluster {
     Cluster {
+        state: Some(layout.state().to_path_buf()),
         kubeconfig: Some(layout.kubeconfig()),
         kubectl: binaries.kubernetes("kubectl"),
         helm: binaries.tool("helm"),
@@ -130,11 +145,12 @@ fn preflight(layout: &Layout, repository: &Path, progress: &Progress) -> Result<
     checks::addresses(layout::BRIDGE)
 }
 
-/// Two runs never change the cluster at the same time; the second waits.
-fn lock() -> Result<File> {
-    let folder = paths::cache();
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let lock = File::open(&folder)?;
+/// Two runs never change the cluster at the same time; the second waits. The folder around the state is locked, because the state folder
+/// itself comes and goes and a lock file would be left behind.
+fn lock(layout: &Layout) -> Result<File> {
+    let folder = layout.state().parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let lock = File::open(folder)?;
     lock.lock()?;
     Ok(lock)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -41,11 +40,7 @@ pub fn push_pause(binaries: &Binaries) -> Result<()> {
 /// # Errors
 /// When the API server refuses, or the node isn't ready in time.
 pub fn apply(layout: &Layout, binaries: &Binaries, repository: &Path, progress: &Progress) -> Result<()> {
-    let kubectl = || {
-        let mut command = Command::new(binaries.kubernetes("kubectl"));
-        command.arg("--kubeconfig").arg(layout.kubeconfig());
-        command
-    };
+    let kubectl = || super::client(layout, &binaries.kubernetes("kubectl"));
     progress.step("namespaces, DNS, storage class, trusted authorities", || {
         let manifests = repository.join("dev/kubernetes/manifests");
         run::output(kubectl().args(["apply", "--server-side", "--force-conflicts", "-f"]).arg(manifests))?;

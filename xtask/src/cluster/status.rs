@@ -1,6 +1,5 @@
 //! Whether the cluster works, for waiting and for people.
 
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
@@ -18,7 +17,7 @@ use crate::host::{run, wait};
 /// When it ends or its bound is over, with its last words.
 pub fn await_health(layout: &Layout, binaries: &Binaries, component: &Component) -> Result<()> {
     let healthy = wait::until(component.bound, || {
-        if supervise::is_healthy(&component.health, &binaries.kubernetes("kubectl"), &layout.kubeconfig()) {
+        if supervise::is_healthy(layout, binaries, &component.health) {
             return Ok(true);
         }
         if Record::load(layout, component.name).is_none_or(|record| !record.process.is_alive()) {
@@ -39,6 +38,19 @@ pub fn await_health(layout: &Layout, binaries: &Binaries, component: &Component)
     )
 }
 
+/// Refuses when a component has ended in the meantime, such as one that can't be asked whether it works.
+///
+/// # Errors
+/// When a component doesn't run, with its last words.
+pub fn require_all_running(layout: &Layout, binaries: &Binaries) -> Result<()> {
+    for component in components::all(layout, binaries) {
+        if supervise::running(layout, component.name).is_none() {
+            bail!("{}", supervise::ended(layout, component.name));
+        }
+    }
+    Ok(())
+}
+
 /// Prints the table of components and what one needs to use the cluster; says whether everything works.
 ///
 /// # Errors
@@ -49,8 +61,7 @@ pub fn print(layout: &Layout, binaries: &Binaries) -> Result<bool> {
     println!("{:<26}{:>8}  {:<9}SINCE", "COMPONENT", "PID", "HEALTHY");
     for component in components::all(layout, binaries) {
         let process = supervise::running(layout, component.name);
-        let healthy = process.is_some()
-            && supervise::is_healthy(&component.health, &binaries.kubernetes("kubectl"), &layout.kubeconfig());
+        let healthy = process.is_some() && supervise::is_healthy(layout, binaries, &component.health);
         all_work &= healthy;
         let since = match (&process, Record::load(layout, component.name)) {
             (Some(_), Some(record)) => seconds(Duration::from_secs(now.saturating_sub(record.since))),
@@ -60,15 +71,8 @@ pub fn print(layout: &Layout, binaries: &Binaries) -> Result<bool> {
         println!("{:<26}{pid:>8}  {:<9}{since}", component.name, if healthy { "yes" } else { "no" });
     }
     let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
-    let mut kubectl = Command::new(binaries.kubernetes("kubectl"));
-    kubectl.arg("--kubeconfig").arg(layout.kubeconfig()).args([
-        "--request-timeout=5s",
-        "get",
-        "node",
-        NODE,
-        "--output",
-        condition,
-    ]);
+    let mut kubectl = super::client(layout, &binaries.kubernetes("kubectl"));
+    kubectl.args(["--request-timeout=5s", "get", "node", NODE, "--output", condition]);
     let ready = run::output(&mut kubectl).is_ok_and(|status| status == "True");
     println!("\nnode        {NODE}, {}", if ready { "ready" } else { "not ready" });
     println!("kubeconfig  {}", layout.kubeconfig().display());

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::binaries::Binaries;
 use super::components::{Component, Health};
 use super::layout::{Layout, MARKER};
 use crate::host::process::{self, Process};
@@ -169,13 +170,11 @@ fn fingerprint(component: &Component) -> Result<String> {
 }
 
 /// Whether a component works right now.
-pub fn is_healthy(health: &Health, kubectl: &Path, kubeconfig: &Path) -> bool {
+pub fn is_healthy(layout: &Layout, binaries: &Binaries, health: &Health) -> bool {
     match health {
         Health::Http { address, path } => get(address, path).is_ok_and(|status| status == 200),
         Health::Api { port, path } => run::succeeds(
-            Command::new(kubectl)
-                .arg("--kubeconfig")
-                .arg(kubeconfig)
+            super::client(layout, &binaries.kubernetes("kubectl"))
                 .arg(format!("--server=https://127.0.0.1:{port}"))
                 // The smaller servers sign their certificates themselves.
                 .args(["--insecure-skip-tls-verify", "--request-timeout=5s", "get", "--raw", path]),
