@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use oci_distribution::manifest::{
-    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_LAYER_GZIP_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OciDescriptor,
+    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_LAYER_GZIP_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor,
 };
 use serde_json::{Value, json};
 
@@ -147,7 +147,7 @@ impl Image {
         let size = layers.iter().map(|layer| layer.size).sum();
         let manifest = serde_json::to_vec(&json!({
             "schemaVersion": 2,
-            "mediaType": IMAGE_MANIFEST_MEDIA_TYPE,
+            "mediaType": OCI_IMAGE_MEDIA_TYPE,
             "config": config_descriptor,
             "layers": layers,
         }))?;

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oci_distribution::client::{Client, ClientConfig, ClientProtocol};
 use oci_distribution::errors::OciDistributionError;
-use oci_distribution::manifest::{IMAGE_MANIFEST_MEDIA_TYPE, OciImageManifest};
+use oci_distribution::manifest::{OCI_IMAGE_MEDIA_TYPE, OciImageManifest};
 use oci_distribution::secrets::RegistryAuth;
 use oci_distribution::{Reference, RegistryOperation};
 use serde::Deserialize;
@@ -115,7 +115,7 @@ impl Registry {
 
     /// Puts the manifest, which makes the image visible under its tag.
     pub(super) fn push_manifest(&self, image: &Reference, body: Vec<u8>) -> Result<()> {
-        let media_type = IMAGE_MANIFEST_MEDIA_TYPE.parse()?;
+        let media_type = OCI_IMAGE_MEDIA_TYPE.parse()?;
         self.wait(self.client.push_manifest_raw(image, body, media_type))
             .with_context(|| format!("pushing the manifest of {image}"))?;
         Ok(())
