@@ -20,6 +20,9 @@ pub fn cache() -> PathBuf {
     home.join(".cache/timetracker-operator")
 }
 
+/// Folders of the cache: built programs, built images.
+pub const CACHED: [&str; 2] = ["programs", "images"];
+
 /// State of the embedded cluster: `$TIMETRACKER_CLUSTER_DIR` or `/var/lib/timetracker-cluster`.
 pub fn cluster_state() -> PathBuf {
     env::var_os("TIMETRACKER_CLUSTER_DIR")

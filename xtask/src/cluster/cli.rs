@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use super::layout::Layout;
@@ -85,19 +85,33 @@ pub fn main(arguments: Arguments) -> Result<()> {
 fn stop(layout: &Layout, purge: bool) -> Result<()> {
     let progress = Progress::new();
     checks::root()?;
+    layout.require_own()?;
     let _lock = lock(layout)?;
     // Programs are only named, never run, so none has to be built to stop the cluster.
     let all = components::all(layout, &binaries::Binaries::nowhere());
     let problems = down::run(layout, &all, &progress)?;
     if purge {
         progress.say("removing the cache");
-        fs::remove_dir_all(paths::cache())?;
+        purge_cache()?;
     }
     if problems.is_empty() {
         progress.say(format!("cluster is down, nothing is left ({})", seconds(progress.elapsed())));
         return Ok(());
     }
     bail!("the cluster is down, but this is left:\n  {}", problems.join("\n  "))
+}
+
+/// Only what is known to be ours, as the cache's place is the user's choice.
+fn purge_cache() -> Result<()> {
+    for name in paths::CACHED {
+        let folder = paths::cache().join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+        }
+    }
+    // Stays when something else is in it.
+    let _ = fs::remove_dir(paths::cache());
+    Ok(())
 }
 
 fn logs(layout: &Layout, component: &str, follow: bool) -> Result<()> {

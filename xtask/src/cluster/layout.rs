@@ -1,7 +1,10 @@
 //! Names, addresses and places of the embedded cluster. Data files in dev/kubernetes repeat the addresses; a test compares them.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
 
 /// The bridge that pods hang on.
 pub const BRIDGE: &str = "timetracker0";
@@ -45,6 +48,21 @@ impl Layout {
     /// The state folder itself.
     pub fn state(&self) -> &Path {
         &self.state
+    }
+
+    /// Refuses a state folder that holds somebody else's files, because `down` removes the whole folder.
+    ///
+    /// # Errors
+    /// When the folder has content and was not made by a cluster.
+    pub fn require_own(&self) -> Result<()> {
+        let empty = fs::read_dir(&self.state).map_or(true, |mut entries| entries.next().is_none());
+        if empty || self.path("processes").is_dir() {
+            return Ok(());
+        }
+        bail!(
+            "{} holds files that are not a cluster's; remedy: set TIMETRACKER_CLUSTER_DIR to a folder of its own",
+            self.state.display()
+        )
     }
 
     /// Something directly below the state folder.
@@ -92,7 +110,18 @@ impl Layout {
 mod tests {
     use super::*;
     use crate::paths;
-    use std::fs;
+
+    #[test]
+    fn a_folder_with_other_content_is_never_taken_for_the_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        assert!(layout.require_own().is_ok());
+        assert!(Layout::new(folder.path().join("absent")).require_own().is_ok());
+        fs::write(layout.path("letter"), "").unwrap();
+        assert!(layout.require_own().is_err());
+        fs::create_dir(layout.path("processes")).unwrap();
+        assert!(layout.require_own().is_ok());
+    }
 
     #[test]
     fn data_files_repeat_the_same_addresses() {

@@ -138,6 +138,7 @@ fn preflight(layout: &Layout, repository: &Path, progress: &Progress) -> Result<
     checks::root()?;
     checks::debian()?;
     checks::cgroups()?;
+    layout.require_own()?;
     checks::disk(layout.state())?;
     checks::disk(&paths::cache())?;
     checks::go(&repository.join("dev/kubernetes"))?;
@@ -157,7 +158,7 @@ fn lock(layout: &Layout) -> Result<File> {
 
 fn prepare(layout: &Layout, repository: &Path, progress: &Progress) -> Result<()> {
     progress.say("network, certificates, configuration");
-    for name in ["log", "processes", "etcd", "registry", "volumes", "volume-plugins", "pod-logs"] {
+    for name in ["processes", "log", "etcd", "registry", "volumes", "volume-plugins", "pod-logs"] {
         let folder = layout.path(name);
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     }

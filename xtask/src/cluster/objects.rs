@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use jiff::Timestamp;
+use serde_json::Value;
 
 use super::binaries::Binaries;
 use super::layout::{Layout, NODE, PAUSE_IMAGE};
@@ -59,11 +61,10 @@ pub fn apply(layout: &Layout, binaries: &Binaries, repository: &Path, progress: 
         Ok(())
     })?;
     progress.step("waiting for the node", || {
-        let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+        let since = supervise::Record::load(layout, "kubelet").map_or(0, |record| record.since);
         let ready = wait::until(Duration::from_secs(90), || {
-            let status =
-                run::output(kubectl().args(["get", "node", NODE, "--ignore-not-found", "--output", condition]));
-            Ok(status.is_ok_and(|status| status == "True"))
+            let status = run::output(kubectl().args(["get", "node", NODE, "--ignore-not-found", "--output=json"]));
+            Ok(status.is_ok_and(|status| is_ready_since(&status, since)))
         })?;
         if !ready {
             let log = layout.log("kubelet");
@@ -75,4 +76,33 @@ pub fn apply(layout: &Layout, binaries: &Binaries, repository: &Path, progress: 
         }
         Ok(())
     })
+}
+
+/// Whether the node is ready, as told by a kubelet that was started at `since` (seconds since 1970): after a restart the API server still
+/// has the words of the one before.
+fn is_ready_since(node: &str, since: u64) -> bool {
+    let node: Value = serde_json::from_str(node).unwrap_or_default();
+    let conditions = node["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        let heartbeat = condition["lastHeartbeatTime"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+        condition["type"] == "Ready"
+            && condition["status"] == "True"
+            && heartbeat.is_some_and(|time| u64::try_from(time.as_second()).is_ok_and(|time| time >= since))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_kubelet_said_does_not_make_the_node_ready() {
+        let node = r#"{"status": {"conditions": [
+            {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-02T03:04:05Z"}
+        ]}}"#;
+        let told = 1_767_323_045;
+        assert!(is_ready_since(node, told));
+        assert!(!is_ready_since(node, told + 1));
+        assert!(!is_ready_since("", 0));
+    }
 }
