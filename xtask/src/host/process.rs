@@ -36,7 +36,7 @@ impl Process {
 
     /// Name of the program as the kernel has it, at most 15 characters.
     pub fn name(&self) -> String {
-        read_trimmed(&format!("/proc/{}/comm", self.pid))
+        read_trimmed(format!("/proc/{}/comm", self.pid))
     }
 
     /// Asks it to end, insists after the grace period, and says whether it is gone.
