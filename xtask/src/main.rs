@@ -1,1 +1,41 @@
-fn main() {}
+//! `cargo xtask`: the only runner of this repository. Each subcommand is a module with its own arguments and `main`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod cluster;
+mod host;
+mod images;
+mod paths;
+mod versions;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, about = "Runs everything that this repository needs beside the compiler")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The embedded Kubernetes cluster
+    Cluster(cluster::cli::Arguments),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Cluster(arguments) => cluster::cli::main(arguments),
+    }
+}

@@ -1,0 +1,3 @@
+module timetracker.dev/dev/kubernetes/pause
+
+go 1.26.0
