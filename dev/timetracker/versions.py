@@ -6,8 +6,8 @@
     versions.py --out DIR            the trees of all of them in DIR/<tag>
     versions.py --out DIR --git      a git repository: a commit and a tag v<tag> each
 
-A version is a folder in versions/: version.toml says from which parent it is derived and
-which texts are replaced, files/ holds what it adds. The repository is the same to the
+A version is a folder in versions/: version.toml says from which parent it is derived
+and which texts are replaced, files/ holds what it adds. The repository is the same to the
 last bit wherever it is made.
 """
 
@@ -160,7 +160,7 @@ def _apply(version: Version, target: Path) -> None:
 
 
 def make_repository(versions: dict[str, Version], target: Path) -> None:
-    """A repository whose main line are the versions that lead to the longest lineage."""
+    """A repository; its branches end at the version with the longest lineage."""
     target.mkdir(parents=True)
     _git(target, "init", "--quiet", "--initial-branch=main")
     for index, version in enumerate(versions.values()):

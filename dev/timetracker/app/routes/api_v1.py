@@ -6,10 +6,10 @@ from typing import Any
 from flask import Blueprint, abort, current_app, g, jsonify, request
 from flask_login import current_user
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import HTTPException
 
 from app.access import get_or_404, owned_or_404
+from app.conflicts import commit_unless_taken
 from app.durations import parse_timestamp, utc_now
 from app.extensions import csrf, db
 from app.models import ApiToken, Client, Project, TimeEntry, User
@@ -79,10 +79,7 @@ def create_client():
         abort(403)
     client = Client(name=_text(_body(), "name"))
     db.session.add(client)
-    try:
-        db.session.commit()
-    except IntegrityError:
-        db.session.rollback()
+    if not commit_unless_taken():
         abort(409, "There is a client of that name.")
     return jsonify(_client(client)), 201
 
@@ -148,10 +145,7 @@ def timer():
 def start_timer():
     """Starts a timer and stops the one that runs."""
     entry = TimeEntry.start_timer(g.user.id, _open_project(_body()).id)
-    try:
-        db.session.commit()
-    except IntegrityError:
-        db.session.rollback()
+    if not commit_unless_taken():
         abort(409, "A timer was started elsewhere.")
     return jsonify(_entry(entry)), 201
 

@@ -3,9 +3,9 @@
 from flask import Blueprint, abort, current_app, flash, redirect, render_template
 from flask import request, url_for
 from flask_login import current_user, login_required, login_user, logout_user
-from sqlalchemy.exc import IntegrityError
 
 from app.access import is_local_path
+from app.conflicts import commit_unless_taken
 from app.durations import utc_now
 from app.extensions import db
 from app.forms import ActionForm, LoginForm, RegisterForm
@@ -58,10 +58,7 @@ def register():
         user = User(username=name, role=role.value)
         user.set_password(form.password.data)
         db.session.add(user)
-        try:
-            db.session.commit()
-        except IntegrityError:
-            db.session.rollback()
+        if not commit_unless_taken():
             form.username.errors = ["this name is taken"]
             return render_template("register.html", form=form), 409
         login_user(user)

@@ -3,9 +3,9 @@
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_login import login_required
 from sqlalchemy import or_, select
-from sqlalchemy.exc import IntegrityError
 
 from app.access import get_or_404, manager_required
+from app.conflicts import commit_unless_taken
 from app.extensions import db
 from app.forms import ActionForm, ClientForm
 from app.models import Client
@@ -66,10 +66,7 @@ def _save(client: Client):
         return render_template("client.html", client=client, form=form), 422
     form.populate_obj(client)
     db.session.add(client)
-    try:
-        db.session.commit()
-    except IntegrityError:
-        db.session.rollback()
+    if not commit_unless_taken():
         form.name.errors = ["there is a client of that name"]
         return render_template("client.html", client=None, form=form), 409
     flash("Client saved.", "info")

@@ -3,9 +3,9 @@
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask_login import login_required
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 
 from app.access import get_or_404, manager_required
+from app.conflicts import commit_unless_taken
 from app.extensions import db
 from app.forms import ActionForm, ProjectForm, TaskForm
 from app.models import Project
@@ -35,10 +35,7 @@ def create():
     project = Project()
     form.populate_obj(project)
     db.session.add(project)
-    try:
-        db.session.commit()
-    except IntegrityError:
-        db.session.rollback()
+    if not commit_unless_taken():
         form.name.errors = ["this client has a project of that name"]
         return render_template("projects.html", projects=[], form=form), 409
     return redirect(url_for("projects.show", project_id=project.id))

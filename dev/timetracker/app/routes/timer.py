@@ -3,9 +3,9 @@
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask_login import current_user, login_required
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 
 from app.access import owned_or_404
+from app.conflicts import commit_unless_taken
 from app.extensions import db
 from app.forms import ActionForm, TimeEntryForm, TimerForm
 from app.models import TimeEntry
@@ -22,13 +22,10 @@ def start():
     form.project_id.choices = project_choices()
     if not form.validate_on_submit():
         return render_template("error.html", message="This project is not open."), 422
-    try:
-        TimeEntry.start_timer(
-            current_user.id, form.project_id.data, notes=form.notes.data or ""
-        )
-        db.session.commit()
-    except IntegrityError:
-        db.session.rollback()
+    TimeEntry.start_timer(
+        current_user.id, form.project_id.data, notes=form.notes.data or ""
+    )
+    if not commit_unless_taken():
         flash("A timer was started elsewhere.", "error")
     return redirect(url_for("main.index"))
 
