@@ -7,8 +7,8 @@
     versions.py --out DIR --git      a git repository: a commit and a tag v<tag> each
 
 A version is a folder in versions/: version.toml says from which parent it is derived
-and which texts are replaced, files/ holds what it adds. The repository is the same to the
-last bit wherever it is made.
+and which texts are replaced, files/ holds what it adds. The repository is the same to
+the last bit wherever it is made.
 """
 
 import argparse
