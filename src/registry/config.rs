@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use url::Url;
+
+use super::challenge::authority;
+use super::error::RegistryConfigError;
 use crate::api::names::Repository;
 
 /// How registries are reached. The defaults suit `ghcr.io`, Docker Hub and any registry on https.
@@ -91,5 +95,81 @@ impl RegistryConfig {
     /// `http` for listed addresses, `https` for all others.
     pub(super) fn scheme(&self, address: &str) -> &'static str {
         if self.insecure.contains(address) { "http" } else { "https" }
+    }
+
+    /// Refuses addresses and limits that can't be used.
+    pub(super) fn validate(&self) -> Result<(), RegistryConfigError> {
+        let addresses = self.insecure.iter().chain(self.mirrors.values()).chain(self.mirrors.keys());
+        for address in addresses.chain(self.token_hosts.values().flatten()) {
+            let fits = Url::parse(&format!("https://{address}/"))
+                .is_ok_and(|url| authority(&url).as_deref() == Some(address.as_str()) && url.path() == "/");
+            if !fits {
+                return Err(RegistryConfigError::Address(address.chars().take(120).collect()));
+            }
+        }
+        let limits = &self.limits;
+        for (name, limit) in [
+            ("page_size", limits.page_size),
+            ("page_bytes", limits.page_bytes),
+            ("tags", limits.tags),
+            ("manifest_bytes", limits.manifest_bytes),
+            ("config_bytes", limits.config_bytes),
+            ("index_entries", limits.index_entries),
+        ] {
+            if limit == 0 {
+                return Err(RegistryConfigError::ZeroLimit(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The HTTP client's settings, apart from how names are resolved.
+    pub(super) fn client(&self) -> Result<reqwest::ClientBuilder, RegistryConfigError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("timetracker-operator/", env!("CARGO_PKG_VERSION")))
+            // Redirects are followed by the transport, which decides about each.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(self.timeouts.connect)
+            .timeout(self.timeouts.request)
+            .pool_max_idle_per_host(4)
+            .no_proxy();
+        if let Some(pem) = &self.extra_ca_bundle {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(RegistryConfigError::CaBundle)?;
+            if certificates.is_empty() {
+                return Err(RegistryConfigError::EmptyCaBundle);
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if let Some(address) = &self.https_proxy {
+            let proxy = reqwest::Proxy::https(address).map_err(|_| RegistryConfigError::Proxy)?;
+            let exceptions = self.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+            builder = builder.proxy(proxy.no_proxy(exceptions));
+        }
+        Ok(builder)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::transport::Transport;
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("http://ghcr.io")]
+    #[case("ghcr.io/path")]
+    #[case("user@ghcr.io")]
+    #[case("GHCR.io")]
+    #[case("")]
+    fn a_configured_address_is_host_and_port(#[case] address: &str) {
+        let config = RegistryConfig { insecure: [address.to_owned()].into(), ..RegistryConfig::default() };
+        assert!(matches!(Transport::new(config), Err(RegistryConfigError::Address(_))));
+    }
+
+    #[test]
+    fn a_ca_bundle_without_certificate_is_refused() {
+        let config = RegistryConfig { extra_ca_bundle: Some(b"nothing".to_vec()), ..RegistryConfig::default() };
+        assert!(matches!(Transport::new(config), Err(RegistryConfigError::EmptyCaBundle)));
     }
 }

@@ -15,6 +15,7 @@ mod credentials;
 mod error;
 mod image;
 mod lru;
+mod platform;
 mod scan;
 mod tags;
 mod transport;
@@ -24,7 +25,8 @@ use std::sync::Arc;
 pub use config::{Limits, RegistryConfig, Timeouts};
 pub use credentials::{Access, CredentialError, CredentialKey, Credentials};
 pub use error::{RegistryConfigError, RegistryError};
-pub use image::{Platform, PlatformError, ResolvedImage};
+pub use image::ResolvedImage;
+pub use platform::{Platform, PlatformError};
 pub use scan::{Scan, Scanner};
 pub use tags::{Gap, TagList};
 

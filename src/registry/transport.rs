@@ -1,6 +1,6 @@
 //! One bounded GET with authentication: the only place from which requests to registries leave.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -94,29 +94,10 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn new(config: RegistryConfig) -> Result<Self, RegistryConfigError> {
-        let addresses = config.insecure.iter().chain(config.mirrors.values()).chain(config.mirrors.keys());
-        for address in addresses.chain(config.token_hosts.values().flatten()) {
-            let fits = Url::parse(&format!("https://{address}/"))
-                .is_ok_and(|url| authority(&url).as_deref() == Some(address.as_str()) && url.path() == "/");
-            if !fits {
-                return Err(RegistryConfigError::Address(address.chars().take(120).collect()));
-            }
-        }
-        let limits = &config.limits;
-        for (name, limit) in [
-            ("page_size", limits.page_size),
-            ("page_bytes", limits.page_bytes),
-            ("tags", limits.tags),
-            ("manifest_bytes", limits.manifest_bytes),
-            ("config_bytes", limits.config_bytes),
-            ("index_entries", limits.index_entries),
-        ] {
-            if limit == 0 {
-                return Err(RegistryConfigError::ZeroLimit(name));
-            }
-        }
-        let named = client(&config)?.build().map_err(RegistryConfigError::Client)?;
-        let elsewhere = client(&config)?
+        config.validate()?;
+        let named = config.client()?.build().map_err(RegistryConfigError::Client)?;
+        let elsewhere = config
+            .client()?
             .dns_resolver(Arc::new(PublicAddressesOnly))
             .build()
             .map_err(RegistryConfigError::Client)?;
@@ -153,23 +134,23 @@ impl Transport {
         drop(response);
         let fresh = self.authenticate(question, url, wanted).await?;
         let (response, _) = self.send(question, url, accept, Some(fresh.header.clone())).await?;
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if response.status() == StatusCode::UNAUTHORIZED {
-            tokens.remove(&key);
-            drop(tokens);
+            self.tokens().remove(&key);
             return Err(question.unauthorized(match question.access.credentials {
                 Credentials::Anonymous => "it hands out an anonymous token but does not accept it here",
                 Credentials::Basic { .. } => "it does not accept the user name and password given",
             }));
         }
-        tokens.insert(key, fresh);
-        drop(tokens);
+        self.tokens().insert(key, fresh);
         self.read(question, response).await
     }
 
+    fn tokens(&self) -> MutexGuard<'_, LeastRecentlyUsed<TokenKey, Authorization>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn known_authorization(&self, key: &TokenKey) -> Option<HeaderValue> {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.get(key).filter(|known| known.expires > Instant::now()).map(|known| known.header.clone())
+        self.tokens().get(key).filter(|known| known.expires > Instant::now()).map(|known| known.header.clone())
     }
 
     /// Sends a GET and follows a few redirects; says whether the answer is the registry's own.
@@ -360,30 +341,6 @@ struct TokenAnswer {
     expires_in: Option<u64>,
 }
 
-fn client(config: &RegistryConfig) -> Result<reqwest::ClientBuilder, RegistryConfigError> {
-    let mut builder = Client::builder()
-        .user_agent(concat!("timetracker-operator/", env!("CARGO_PKG_VERSION")))
-        // Redirects are followed in `send`, which decides about each.
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(config.timeouts.connect)
-        .timeout(config.timeouts.request)
-        .pool_max_idle_per_host(4)
-        .no_proxy();
-    if let Some(pem) = &config.extra_ca_bundle {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(RegistryConfigError::CaBundle)?;
-        if certificates.is_empty() {
-            return Err(RegistryConfigError::EmptyCaBundle);
-        }
-        builder = builder.tls_certs_merge(certificates);
-    }
-    if let Some(address) = &config.https_proxy {
-        let proxy = reqwest::Proxy::https(address).map_err(|_| RegistryConfigError::Proxy)?;
-        let exceptions = config.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-        builder = builder.proxy(proxy.no_proxy(exceptions));
-    }
-    Ok(builder)
-}
-
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(text).ok()?;
     header.set_sensitive(true);
@@ -432,22 +389,5 @@ mod tests {
         headers.insert(RETRY_AFTER, HeaderValue::from_str(text).unwrap());
         let now = "2026-10-21T07:28:00Z".parse().unwrap();
         assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs));
-    }
-
-    #[rstest]
-    #[case("http://ghcr.io")]
-    #[case("ghcr.io/path")]
-    #[case("user@ghcr.io")]
-    #[case("GHCR.io")]
-    #[case("")]
-    fn a_configured_address_is_host_and_port(#[case] address: &str) {
-        let config = RegistryConfig { insecure: [address.to_owned()].into(), ..RegistryConfig::default() };
-        assert!(matches!(Transport::new(config), Err(RegistryConfigError::Address(_))));
-    }
-
-    #[test]
-    fn a_ca_bundle_without_certificate_is_refused() {
-        let config = RegistryConfig { extra_ca_bundle: Some(b"nothing".to_vec()), ..RegistryConfig::default() };
-        assert!(matches!(Transport::new(config), Err(RegistryConfigError::EmptyCaBundle)));
     }
 }

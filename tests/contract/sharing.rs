@@ -33,13 +33,14 @@ async fn an_older_scan_is_not_used_when_a_newer_is_asked_for() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_a_scan_take_it_however_new_they_want_it() {
+async fn a_hundred_who_all_want_the_newest_list_take_two_scans_at_most() {
     let registry = TestRegistry::builder().tags(1000).start().await;
     let scanner = Scanner::new(reader(registry.address()));
     let (repository, access) = (repository(), Access::anonymous());
     let scans = join_all((0..100).map(|_| scanner.scan(&repository, &access, Duration::ZERO))).await;
     assert!(scans.iter().all(Result::is_ok));
-    assert_eq!(registry.count("/tags/list"), 10);
+    // The first began before the others asked; the second serves all of them.
+    assert!(registry.count("/tags/list") <= 20);
 }
 
 #[tokio::test]
