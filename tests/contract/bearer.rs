@@ -70,6 +70,18 @@ async fn a_registry_that_refuses_the_token_it_gave_is_asked_twice_and_no_more() 
 }
 
 #[tokio::test]
+async fn a_token_that_ended_is_replaced() {
+    let registry = TestRegistry::builder().public().tags(3).start().await;
+    let reader = reader(registry.address());
+    for _ in 0..3 {
+        assert_eq!(reader.list_tags(&repository(), &Access::anonymous()).await.unwrap().tags.len(), 3);
+        reader.list_tags(&repository(), &Access::anonymous()).await.unwrap();
+        registry.end_tokens();
+    }
+    assert_eq!((registry.count("/token"), registry.count("/tags/list")), (3, 9));
+}
+
+#[tokio::test]
 async fn basic_is_answered_when_the_registry_itself_asks_for_it() {
     let builder = TestRegistry::builder().private("robot", "right").tags(3).fault(Fault::BasicChallenge);
     let registry = builder.start().await;

@@ -8,9 +8,10 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::json;
-use timetracker_operator::github::{GitHubClient, GitHubConfig, GitHubCredentials, GitHubError, Identity};
+use timetracker_operator::github::{GitHubClient, GitHubConfig, GitHubCredentials, GitHubError, Identity, Validated};
 
 const TOKEN: &str = "ghp_canary";
+const MINTED: &str = "ghs_minted_canary";
 
 struct Shared {
     status: u16,
@@ -48,7 +49,12 @@ async fn stand_in(status: u16, headers: Vec<(&'static str, &'static str)>, body:
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let authorization = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
     let path = request.uri().path().to_owned();
+    let is_minting = path.ends_with("/access_tokens");
     shared.seen.lock().unwrap().push((path, authorization));
+    if is_minting && shared.status == 200 {
+        let token = json!({ "token": MINTED, "expires_at": "2099-01-01T00:00:00Z", "permissions": {} });
+        return Response::builder().status(201).body(token.to_string().into()).unwrap();
+    }
     let mut response = Response::builder().status(shared.status).header("content-type", "application/json");
     for (name, value) in &shared.headers {
         response = response.header(*name, *value);
@@ -57,10 +63,14 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 }
 
 impl StandIn {
-    async fn validate(&self) -> Result<timetracker_operator::github::Validated, GitHubError> {
+    async fn validate(&self) -> Result<Validated, GitHubError> {
+        self.validate_as(GitHubCredentials::Token(format!("{TOKEN}\n").into())).await
+    }
+
+    async fn validate_as(&self, credentials: GitHubCredentials) -> Result<Validated, GitHubError> {
         let config = GitHubConfig {
             api_url: format!("http://{}", self.address),
-            credentials: GitHubCredentials::Token(format!("{TOKEN}\n").into()),
+            credentials,
             allow_http_to_loopback: true,
             request_timeout: Some(Duration::from_secs(10)),
         };
@@ -111,4 +121,24 @@ async fn a_redirect_to_another_host_does_not_carry_the_token() {
     let github = stand_in(307, vec![("location", location)], String::new()).await;
     let _outcome = github.validate().await;
     assert!(thief.shared.seen.lock().unwrap().iter().all(|(_, authorization)| authorization.is_none()));
+}
+
+#[tokio::test]
+async fn an_app_speaks_with_its_installations_token_which_is_made_once() {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap().serialize_pem();
+    let app = || GitHubCredentials::App { app_id: 11, installation_id: 22, private_key: key.clone().into() };
+    let github = stand_in(200, Vec::new(), limits()).await;
+    let validated = github.validate_as(app()).await.unwrap();
+    assert_eq!(validated.identity, Identity::Installation { app_id: 11, installation_id: 22 });
+    let seen = github.shared.seen.lock().unwrap().clone();
+    let [(minting, signed), (asking, token)] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((minting.as_str(), asking.as_str()), ("/app/installations/22/access_tokens", "/rate_limit"));
+    assert!(signed.as_ref().unwrap().starts_with("Bearer ey"), "the App signs for itself");
+    assert!(token.as_ref().unwrap().ends_with(MINTED), "{token:?}");
+
+    let unknown = stand_in(404, Vec::new(), "{\"message\":\"Not Found\"}".to_owned()).await;
+    let error = unknown.validate_as(app()).await.unwrap_err();
+    assert_eq!(error.reason(), "GitHubNotFound");
+    assert!(error.to_string().contains("App 11, installation 22"), "{error}");
+    assert_eq!(unknown.shared.seen.lock().unwrap().len(), 1);
 }

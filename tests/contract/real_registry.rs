@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -50,14 +51,26 @@ fn find(directory: &Path, depth: usize) -> Option<PathBuf> {
 
 impl RealRegistry {
     async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Over https when given a certificate and its key as PEM.
+    async fn start_with(tls: Option<(&str, &str)>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let storage = directory.path().join("storage");
-        let configuration = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
-            storage.display()
-        );
-        let file = directory.path().join("config.yml");
-        std::fs::write(&file, configuration).unwrap();
+        let path = |name: &str| directory.path().join(name);
+        // YAML takes JSON.
+        let mut configuration = json!({
+            "version": 0.1,
+            "storage": { "filesystem": { "rootdirectory": path("storage") } },
+            "http": { "addr": "127.0.0.1:0" },
+        });
+        if let Some((certificate, key)) = tls {
+            std::fs::write(path("tls.crt"), certificate).unwrap();
+            std::fs::write(path("tls.key"), key).unwrap();
+            configuration["http"]["tls"] = json!({ "certificate": path("tls.crt"), "key": path("tls.key") });
+        }
+        let file = path("config.yml");
+        std::fs::write(&file, configuration.to_string()).unwrap();
         let mut process = Command::new(program().await)
             .arg("serve")
             .arg(&file)
@@ -137,4 +150,23 @@ async fn a_repository_that_does_not_exist_is_not_found_under_its_own_host_too() 
     let reader = Registry::new(config).unwrap();
     let error = reader.list_tags(&repository, &Access::anonymous()).await.unwrap_err();
     assert_eq!(error.reason(), "ImageNotFound");
+}
+
+#[tokio::test]
+async fn a_registry_with_an_own_certificate_is_read_once_its_ca_is_trusted() {
+    let issued = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = issued.cert.pem();
+    let registry = RealRegistry::start_with(Some((&certificate, &issued.signing_key.serialize_pem()))).await;
+    let mirrors = [("ghcr.io".to_owned(), registry.address.clone())].into();
+    let config = RegistryConfig { mirrors, ..RegistryConfig::default() };
+
+    let reader = Registry::new(config.clone()).unwrap();
+    let error = reader.list_tags(&repository(), &Access::anonymous()).await.unwrap_err();
+    assert_eq!(error.reason(), "RegistryUnreachable");
+    assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
+
+    let trusting = RegistryConfig { extra_ca_bundle: Some(certificate.into_bytes()), ..config };
+    let reader = Registry::new(trusting).unwrap();
+    let error = reader.list_tags(&repository(), &Access::anonymous()).await.unwrap_err();
+    assert_eq!(error.reason(), "ImageNotFound", "{error}");
 }

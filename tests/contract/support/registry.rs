@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -30,6 +31,8 @@ struct Shared {
     accounts: Vec<Account>,
     fault: Option<Fault>,
     seen: Mutex<Vec<Seen>>,
+    /// Tokens of older generations are no longer accepted.
+    generation: AtomicUsize,
 }
 
 /// A running registry; it stops when dropped.
@@ -104,6 +107,11 @@ impl TestRegistry {
 
     pub(crate) fn address(&self) -> &str {
         &self.shared.address
+    }
+
+    /// Ends the validity of all tokens handed out so far.
+    pub(crate) fn end_tokens(&self) {
+        self.shared.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// All requests so far.
@@ -185,7 +193,11 @@ impl Shared {
                 None => return refusal(403, "DENIED"),
             },
         };
-        reply(200, json!({ "token": format!("token-for-{who}") }).to_string())
+        reply(200, json!({ "token": self.token_for(&who) }).to_string())
+    }
+
+    fn token_for(&self, who: &str) -> String {
+        format!("token-{}-for-{who}", self.generation.load(Ordering::Relaxed))
     }
 
     /// The challenge or refusal of a request without a good token.
@@ -205,8 +217,11 @@ impl Shared {
             if wants_basic {
                 self.accounts.iter().any(|account| header == basic(account))
             } else {
-                (header == "Bearer token-for-anonymous" && self.anonymous_may_read)
-                    || self.accounts.iter().any(|account| header == format!("Bearer token-for-{}", account.username))
+                (self.anonymous_may_read && header == format!("Bearer {}", self.token_for("anonymous")))
+                    || self
+                        .accounts
+                        .iter()
+                        .any(|account| header == format!("Bearer {}", self.token_for(account.username)))
             }
         };
         let refuses_all = matches!(self.fault, Some(Fault::RefusesTokens));
