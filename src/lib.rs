@@ -15,6 +15,8 @@ pub mod agent;
 pub mod api;
 pub mod cluster;
 pub mod config;
+pub mod github;
 pub mod plan;
+pub mod registry;
 pub mod schema;
 pub mod workload;
