@@ -1,0 +1,219 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::contract::contract;
+use super::database::{InspectOptions, MigrateOptions, inspect, migrate};
+use super::message::{self, Report, Secrets};
+use super::process::Terminate;
+use super::report::{ContractReport, InspectReport, MigrationReport};
+use super::{duration, exec, install};
+use crate::api::names::Digest;
+
+/// Runs in Job pods of timetracker-operator.
+#[derive(Debug, Parser)]
+#[command(name = "timetracker-agent", version)]
+struct Arguments {
+    /// Where the JSON report goes.
+    #[arg(long, global = true, default_value = "/dev/termination-log")]
+    termination_message: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Copies this binary into a shared volume.
+    Install {
+        /// The volume's directory.
+        directory: PathBuf,
+    },
+    /// Prints what the image's code needs of its database.
+    Contract {
+        /// How long the code may take to answer.
+        #[arg(long, default_value = "60s", value_parser = duration::parse)]
+        timeout: Duration,
+        /// The image's Python, reading a script from standard input.
+        #[arg(last = true, default_values = ["python", "-"])]
+        python: Vec<OsString>,
+    },
+    /// Inspects or migrates the database in `DATABASE_URL`.
+    #[command(subcommand)]
+    Database(Database),
+    /// Runs a job's command.
+    Exec(Exec),
+}
+
+#[derive(Debug, Subcommand)]
+enum Database {
+    /// Reads schema, revisions and ledger; creates nothing.
+    Inspect {
+        /// A schema contract to hold against the database: DIGEST=FILE, the digest being the image's.
+        #[arg(long = "contract", value_parser = digest_and_file)]
+        contracts: Vec<(Digest, PathBuf)>,
+        /// The digest whose newest ledger row is to be reported.
+        #[arg(long)]
+        digest: Option<Digest>,
+        /// How long to wait for the server in all.
+        #[arg(long, default_value = "30s", value_parser = duration::parse)]
+        connect_timeout: Duration,
+    },
+    /// Migrates, once.
+    Migrate(Migrate),
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    /// The image's digest.
+    #[arg(long)]
+    digest: Digest,
+    /// Number of the attempt, from 1.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: u32,
+    /// The image's schema contract as JSON.
+    #[arg(long)]
+    contract: PathBuf,
+    /// How long the command may take.
+    #[arg(long, default_value = "30m", value_parser = duration::parse)]
+    timeout: Duration,
+    /// How long one statement of the command may wait for a table.
+    #[arg(long, default_value = "5s", value_parser = duration::parse)]
+    lock_timeout: Duration,
+    /// How long to wait for another migration.
+    #[arg(long, default_value = "60s", value_parser = duration::parse)]
+    lock_wait: Duration,
+    /// How long to wait for the server in all.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    connect_timeout: Duration,
+    /// Adds default rows and first administrators afterwards.
+    #[arg(long)]
+    bootstrap: bool,
+    /// The app's migration command.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct Exec {
+    /// How long the command may take, from its start.
+    #[arg(long, value_parser = duration::parse)]
+    timeout: Duration,
+    /// From TERM to KILL.
+    #[arg(long, default_value = "20s", value_parser = duration::parse)]
+    grace: Duration,
+    /// Where head and tail of the log and a copy of the report are kept.
+    #[arg(long)]
+    log_dir: PathBuf,
+    /// Where the command is started.
+    #[arg(long)]
+    workdir: Option<PathBuf>,
+    /// The command.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+fn digest_and_file(text: &str) -> Result<(Digest, PathBuf), String> {
+    let (digest, file) = text.split_once('=').ok_or("expected DIGEST=FILE")?;
+    Ok((digest.parse().map_err(|error| format!("{error}"))?, file.into()))
+}
+
+/// The secrets that pods of ours have in their environment.
+const SECRET_VARIABLES: [&str; 4] = ["DATABASE_URL", "SECRET_KEY", "SOURCE_TOKEN", "PGPASSWORD"];
+
+/// Runs the agent with the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // One thread: what is inherited by a child and who reaps it stays easy to see.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("no runtime: {error}")),
+    };
+    let code = runtime.block_on(run(arguments));
+    // Blocking readers of pipes that somebody holds open must not keep the container alive.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(arguments: Arguments) -> ExitCode {
+    let target = Target(arguments.termination_message);
+    let mut secrets = Secrets::from_environment(&SECRET_VARIABLES);
+    let mut terminate = match Terminate::listen() {
+        Ok(terminate) => terminate,
+        Err(error) => return complain(&format!("signals can't be listened to: {error}")),
+    };
+    match arguments.command {
+        Command::Install { directory } => match install::install(&directory) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => {
+                let told = format!("the agent can't be installed in {}: {error}", directory.display());
+                let _ = std::fs::write(&target.0, secrets.message(&told));
+                complain(&told)
+            }
+        },
+        Command::Contract { timeout, python } => {
+            let report = contract(python, timeout, &mut terminate, &secrets).await;
+            let succeeded = matches!(report, ContractReport::Dumped { .. });
+            target.report(report, succeeded)
+        }
+        Command::Database(Database::Inspect { contracts, digest, connect_timeout }) => {
+            let options = InspectOptions { contracts, digest, connect_timeout };
+            let report = inspect(&options, &mut secrets).await;
+            let succeeded = matches!(report, InspectReport::Inspected { .. });
+            target.report(report, succeeded)
+        }
+        Command::Database(Database::Migrate(migrate)) => target.migrate(migrate, &mut secrets, &mut terminate).await,
+        Command::Exec(Exec { timeout, grace, log_dir, workdir, command }) => {
+            let options = exec::Options { timeout, grace, log_directory: log_dir, directory: workdir, command };
+            match exec::run(options, &mut terminate).await {
+                Ok(report) => {
+                    let code = report.exit_code;
+                    let _ = target.report(report, true);
+                    ExitCode::from(u8::try_from(code).unwrap_or(1))
+                }
+                Err(error) => complain(&format!("the command can't be watched: {error}")),
+            }
+        }
+    }
+}
+
+/// Where reports go.
+struct Target(PathBuf);
+
+impl Target {
+    async fn migrate(&self, migrate_: Migrate, secrets: &mut Secrets, terminate: &mut Terminate) -> ExitCode {
+        let options = MigrateOptions {
+            digest: migrate_.digest,
+            attempt: migrate_.attempt,
+            contract: migrate_.contract,
+            timeout: migrate_.timeout,
+            lock_timeout: migrate_.lock_timeout,
+            lock_wait: migrate_.lock_wait,
+            connect_timeout: migrate_.connect_timeout,
+            bootstrap: migrate_.bootstrap,
+            command: migrate_.command,
+        };
+        let report = migrate(&options, secrets, terminate).await;
+        let succeeded = matches!(report, MigrationReport::Completed { .. });
+        self.report(report, succeeded)
+    }
+
+    fn report(&self, report: impl Report, succeeded: bool) -> ExitCode {
+        match message::write(&self.0, report) {
+            Ok(()) if succeeded => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::FAILURE,
+            Err(error) => complain(&format!("the report can't be written to {}: {error}", self.0.display())),
+        }
+    }
+}
+
+fn complain(message: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "timetracker-agent: {message}");
+    ExitCode::FAILURE
+}
