@@ -104,7 +104,9 @@ fn print(contract: &SchemaContract) -> Result<ContractReport, ContractError> {
     let line =
         frame::encode(frame::SCHEMA_CONTRACT, &document).map_err(|error| ContractError::Print(error.to_string()))?;
     let mut target = io::stdout().lock();
-    writeln!(target, "{line}").and_then(|()| target.flush()).map_err(|error| ContractError::Print(error.to_string()))?;
+    writeln!(target, "{line}")
+        .and_then(|()| target.flush())
+        .map_err(|error| ContractError::Print(error.to_string()))?;
     Ok(ContractReport::Dumped {
         contract: Digest::of(&document),
         heads: contract.heads.clone(),

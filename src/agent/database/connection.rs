@@ -136,9 +136,8 @@ impl Session {
     /// # Errors
     /// When it is older than the oldest supported one.
     pub(super) async fn server_version(&self) -> Result<String, DatabaseError> {
-        let row = self
-            .one_row("select current_setting('server_version'), current_setting('server_version_num')")
-            .await?;
+        let row =
+            self.one_row("select current_setting('server_version'), current_setting('server_version_num')").await?;
         let version = row.get(0).and_then(|text| text.split_whitespace().next()).unwrap_or_default().to_owned();
         let number: u32 = row.get(1).and_then(|text| text.parse().ok()).unwrap_or_default();
         if number < OLDEST_SERVER {

@@ -111,7 +111,10 @@ fn word(state: LedgerState) -> &'static str {
 
 fn parse(row: &tokio_postgres::Row) -> Result<LedgerRow, DatabaseError> {
     let garbled = |why: String| {
-        DatabaseError::new(DatabaseFailure::Ambiguous, format!("a row of timetracker_delivery.ledger is garbled: {why}"))
+        DatabaseError::new(
+            DatabaseFailure::Ambiguous,
+            format!("a row of timetracker_delivery.ledger is garbled: {why}"),
+        )
     };
     let name = |error: NameError| garbled(error.to_string());
     let revisions = |texts: Vec<String>| {

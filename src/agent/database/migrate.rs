@@ -130,7 +130,9 @@ impl Migration<'_> {
             untouched,
         };
         match before_command(own, found.other.as_ref(), &before, &self.contract.heads) {
-            Verdict::FoundDone { finish, from } => self.found_done(finish, from, own, &before, secrets, terminate).await,
+            Verdict::FoundDone { finish, from } => {
+                self.found_done(finish, from, own, &before, secrets, terminate).await
+            }
             Verdict::ContractBroken => Err(failed(
                 DatabaseFailure::ContractBroken,
                 format!("the database is at the image's revisions and lacks what its code needs: {lacking}"),
@@ -222,7 +224,9 @@ impl Migration<'_> {
         let CommandResult { end, code, elapsed, output } = match result {
             Ok(Some(result)) => result,
             // The row stays at Started: without the lock nobody may judge what is there.
-            Ok(None) => return Err(interrupted("the connection that held the lock broke; the command was killed").into()),
+            Ok(None) => {
+                return Err(interrupted("the connection that held the lock broke; the command was killed").into());
+            }
             Err(error) => {
                 ledger::finish(&self.session, row, LedgerState::Failed).await?;
                 let told = format!("the migration command can't be started: {error}");
@@ -305,7 +309,15 @@ fn ambiguous(
 ) -> String {
     let of = [own, other].into_iter().flatten().find(|candidate| candidate.id == row).map_or_else(
         || "an earlier attempt".to_owned(),
-        |row| format!("attempt {} of {} from {} to {}", row.entry.attempt, row.entry.digest.short(), row.entry.from, row.entry.to),
+        |row| {
+            format!(
+                "attempt {} of {} from {} to {}",
+                row.entry.attempt,
+                row.entry.digest.short(),
+                row.entry.from,
+                row.entry.to
+            )
+        },
     );
     format!(
         "{of} left the database at {}, neither as before nor done ({lacking}); nothing was touched. Restore or finish \

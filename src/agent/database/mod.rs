@@ -148,7 +148,8 @@ fn read_contract(path: &Path) -> Result<SchemaContract, DatabaseError> {
     };
     let mut text = String::new();
     let file = File::open(path).map_err(|error| refused(error.to_string()))?;
-    let read = file.take(MAX_CONTRACT_BYTES + 1).read_to_string(&mut text).map_err(|error| refused(error.to_string()))?;
+    let read =
+        file.take(MAX_CONTRACT_BYTES + 1).read_to_string(&mut text).map_err(|error| refused(error.to_string()))?;
     if u64::try_from(read).unwrap_or(u64::MAX) > MAX_CONTRACT_BYTES {
         return Err(refused(format!("it is longer than {MAX_CONTRACT_BYTES} bytes")));
     }

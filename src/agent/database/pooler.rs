@@ -45,9 +45,8 @@ pub(super) fn refusal() -> DatabaseError {
 }
 
 async fn seen(session: &Session) -> Result<Seen, DatabaseError> {
-    let row = session
-        .one_row("select pg_backend_pid(), coalesce(current_setting('timetracker.session', true), '')")
-        .await?;
+    let row =
+        session.one_row("select pg_backend_pid(), coalesce(current_setting('timetracker.session', true), '')").await?;
     let field = |index| row.get(index).unwrap_or_default().to_owned();
     Ok(Seen { backend: field(0), marker: field(1) })
 }

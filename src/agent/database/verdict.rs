@@ -225,9 +225,24 @@ mod tests {
 
     #[rstest]
     #[case::done(CommandEnd::Succeeded, state("b c", "new", true), None, Done)]
-    #[case::one_head_missing(CommandEnd::Succeeded, state("b", "new", true), Some(DatabaseFailure::RevisionsDiffer), Ambiguous)]
-    #[case::nothing_done(CommandEnd::Succeeded, state("a", "old", false), Some(DatabaseFailure::RevisionsDiffer), Failed)]
-    #[case::errors_swallowed(CommandEnd::Succeeded, state("b c", "half", false), Some(DatabaseFailure::ContractBroken), Ambiguous)]
+    #[case::one_head_missing(
+        CommandEnd::Succeeded,
+        state("b", "new", true),
+        Some(DatabaseFailure::RevisionsDiffer),
+        Ambiguous
+    )]
+    #[case::nothing_done(
+        CommandEnd::Succeeded,
+        state("a", "old", false),
+        Some(DatabaseFailure::RevisionsDiffer),
+        Failed
+    )]
+    #[case::errors_swallowed(
+        CommandEnd::Succeeded,
+        state("b c", "half", false),
+        Some(DatabaseFailure::ContractBroken),
+        Ambiguous
+    )]
     #[case::failed_whole(FAILED, state("a", "old", false), Some(DatabaseFailure::CommandFailed), Failed)]
     #[case::failed_half_way(FAILED, state("b", "half", false), Some(DatabaseFailure::CommandFailed), Ambiguous)]
     #[case::failed_at_the_target(FAILED, state("b c", "new", true), Some(DatabaseFailure::CommandFailed), Ambiguous)]
@@ -237,7 +252,12 @@ mod tests {
     #[case::timed_out(CommandEnd::TimedOut, state("a", "old", false), Some(DatabaseFailure::TimedOut), Failed)]
     #[case::timed_out_after_its_commit(CommandEnd::TimedOut, state("b c", "new", true), None, Done)]
     #[case::interrupted(CommandEnd::Interrupted, state("a", "old", false), Some(DatabaseFailure::Interrupted), Failed)]
-    #[case::interrupted_half_way(CommandEnd::Interrupted, state("b", "half", false), Some(DatabaseFailure::Ambiguous), Ambiguous)]
+    #[case::interrupted_half_way(
+        CommandEnd::Interrupted,
+        state("b", "half", false),
+        Some(DatabaseFailure::Ambiguous),
+        Ambiguous
+    )]
     #[case::interrupted_after_its_commit(CommandEnd::Interrupted, state("b c", "new", true), None, Done)]
     fn the_table_after_the_command(
         #[case] end: CommandEnd,
@@ -250,14 +270,20 @@ mod tests {
     }
 
     fn any_state() -> impl Strategy<Value = State> {
-        (prop::sample::select(vec!["", "a", "b", "b c", "x"]), prop::sample::select(vec!["old", "half", "new"]), any::<bool>())
+        (
+            prop::sample::select(vec!["", "a", "b", "b c", "x"]),
+            prop::sample::select(vec!["old", "half", "new"]),
+            any::<bool>(),
+        )
             .prop_map(|(at, schema, holds)| state(at, schema, holds))
     }
 
     fn any_row(id: i64) -> impl Strategy<Value = Option<LedgerRow>> {
         let states = prop::sample::select(vec![Started, Done, Failed, Ambiguous]);
-        prop::option::of((prop::sample::select(vec!["", "a", "b"]), prop::sample::select(vec!["b c", "x"]), states)
-            .prop_map(move |(from, to, state)| row(id, from, to, state)))
+        prop::option::of(
+            (prop::sample::select(vec!["", "a", "b"]), prop::sample::select(vec!["b c", "x"]), states)
+                .prop_map(move |(from, to, state)| row(id, from, to, state)),
+        )
     }
 
     fn any_end() -> impl Strategy<Value = CommandEnd> {
@@ -265,10 +291,8 @@ mod tests {
             Just(CommandEnd::Succeeded),
             Just(CommandEnd::TimedOut),
             Just(CommandEnd::Interrupted),
-            (any::<bool>(), any::<bool>()).prop_map(|(lock_timeout, unknown_revision)| CommandEnd::Failed {
-                lock_timeout,
-                unknown_revision
-            }),
+            (any::<bool>(), any::<bool>())
+                .prop_map(|(lock_timeout, unknown_revision)| CommandEnd::Failed { lock_timeout, unknown_revision }),
         ]
     }
 

@@ -40,10 +40,7 @@ mod tests {
         let second = candidates(mount, "0::/kubepods/pod1/abc\n");
         assert_eq!(second.first().unwrap(), Path::new("/sys/fs/cgroup/kubepods/pod1/abc/memory.peak"));
         let first = candidates(mount, "9:memory:/kubepods/pod1\n3:cpu,cpuacct:/x\n");
-        assert_eq!(
-            first.first().unwrap(),
-            Path::new("/sys/fs/cgroup/memory/kubepods/pod1/memory.max_usage_in_bytes")
-        );
+        assert_eq!(first.first().unwrap(), Path::new("/sys/fs/cgroup/memory/kubepods/pod1/memory.max_usage_in_bytes"));
         assert!(first.contains(&PathBuf::from("/sys/fs/cgroup/memory/memory.max_usage_in_bytes")));
     }
 }

@@ -9,9 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::process::{
-    Ended, Limits, PassOn, Shared, Specification, Stopped, Terminate, code_of_start_error, start,
-};
+use super::process::{Ended, Limits, PassOn, Shared, Specification, Stopped, Terminate, code_of_start_error, start};
 use super::report::ExecReport;
 use log::LogKeeper;
 
