@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use super::contract::contract;
 use super::database::{InspectOptions, MigrateOptions, inspect, migrate};
 use super::message::{self, Report, Secrets};
 use super::process::Terminate;
-use super::report::{ContractReport, InspectReport, MigrationReport};
+use super::report::{ContractReport, InspectReport, MigrationReport, ResolveReport, SourceFailure, SourceReport};
+use super::source::{History, Named, SourceOptions, resolve, source};
 use super::{duration, exec, install};
-use crate::api::names::Digest;
+use crate::api::names::{CommitSha, Digest, GitRef};
 
 /// Runs in Job pods of timetracker-operator.
 #[derive(Debug, Parser)]
@@ -33,6 +34,26 @@ enum Command {
     Install {
         /// The volume's directory.
         directory: PathBuf,
+        /// A script to be written beside it: VARIABLE=FILE.
+        #[arg(long, value_parser = variable_and_file)]
+        script: Option<(String, PathBuf)>,
+    },
+    /// Checks out a commit, and installs what the job's container needs.
+    Source(Source),
+    /// Says which commit a branch or tag of the server names now.
+    Resolve {
+        /// The repository, by http, https or ssh. A token comes in `SOURCE_TOKEN`.
+        #[arg(long)]
+        url: String,
+        /// The branch.
+        #[arg(long, required_unless_present = "tag", conflicts_with = "tag")]
+        branch: Option<GitRef>,
+        /// The tag; a tag object is peeled.
+        #[arg(long)]
+        tag: Option<GitRef>,
+        /// How long the server may take.
+        #[arg(long, default_value = "60s", value_parser = duration::parse)]
+        timeout: Duration,
     },
     /// Prints what the image's code needs of its database.
     Contract {
@@ -118,6 +139,39 @@ struct Exec {
     command: Vec<OsString>,
 }
 
+#[derive(Debug, Args)]
+struct Source {
+    /// The repository, by http, https or ssh. A token comes in `SOURCE_TOKEN`.
+    #[arg(long)]
+    url: String,
+    /// The commit.
+    #[arg(long)]
+    commit: CommitSha,
+    /// Branch, tag or `refs/…` where the commit was seen.
+    #[arg(long = "ref")]
+    reference: Option<GitRef>,
+    /// The commit alone, or everything with tags.
+    #[arg(long, value_enum, default_value = "commit")]
+    history: History,
+    /// Where it is checked out.
+    #[arg(long)]
+    dest: PathBuf,
+    /// A script to be written: VARIABLE=FILE.
+    #[arg(long, value_parser = variable_and_file)]
+    script: Option<(String, PathBuf)>,
+    /// Copies this binary to that directory.
+    #[arg(long)]
+    install: Option<PathBuf>,
+    /// How long it may take.
+    #[arg(long, default_value = "10m", value_parser = duration::parse)]
+    timeout: Duration,
+}
+
+fn variable_and_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (variable, file) = text.split_once('=').ok_or("expected VARIABLE=FILE")?;
+    Ok((variable.to_owned(), file.into()))
+}
+
 fn digest_and_file(text: &str) -> Result<(Digest, PathBuf), String> {
     let (digest, file) = text.split_once('=').ok_or("expected DIGEST=FILE")?;
     Ok((digest.parse().map_err(|error| format!("{error}"))?, file.into()))
@@ -149,14 +203,25 @@ async fn run(arguments: Arguments) -> ExitCode {
         Err(error) => return complain(&format!("signals can't be listened to: {error}")),
     };
     match arguments.command {
-        Command::Install { directory } => match install::install(&directory) {
-            Ok(_) => ExitCode::SUCCESS,
-            Err(error) => {
-                let told = format!("the agent can't be installed in {}: {error}", directory.display());
-                let _ = std::fs::write(&target.0, secrets.message(&told));
+        Command::Install { directory, script } => match put_in_place(Some(&directory), script.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(told) => {
+                let message = secrets.message(&told);
+                let _ = target.report(SourceReport::Failed { failure: SourceFailure::Failed, message }, false);
                 complain(&told)
             }
         },
+        Command::Source(source_) => target.source(source_, &mut terminate, &secrets).await,
+        Command::Resolve { url, branch, tag, timeout } => {
+            let named = match (branch, tag) {
+                (Some(branch), _) => Named::Branch(branch),
+                (None, Some(tag)) => Named::Tag(tag),
+                (None, None) => return complain("resolve needs --branch or --tag"),
+            };
+            let report = resolve(&url, &named, timeout, &mut terminate, &secrets).await;
+            let succeeded = matches!(report, ResolveReport::Resolved { .. });
+            target.report(report, succeeded)
+        }
         Command::Contract { timeout, python } => {
             let report = contract(python, timeout, &mut terminate, &secrets).await;
             let succeeded = matches!(report, ContractReport::Dumped { .. });
@@ -204,6 +269,24 @@ impl Target {
         self.report(report, succeeded)
     }
 
+    async fn source(&self, source_: Source, terminate: &mut Terminate, secrets: &Secrets) -> ExitCode {
+        if let Err(told) = put_in_place(source_.install.as_deref(), source_.script.as_ref()) {
+            let message = secrets.message(&told);
+            return self.report(SourceReport::Failed { failure: SourceFailure::Failed, message }, false);
+        }
+        let options = SourceOptions {
+            url: source_.url,
+            commit: source_.commit,
+            reference: source_.reference,
+            history: source_.history,
+            destination: source_.dest,
+            timeout: source_.timeout,
+        };
+        let report = source(&options, terminate, secrets).await;
+        let succeeded = matches!(report, SourceReport::Fetched { .. });
+        self.report(report, succeeded)
+    }
+
     fn report(&self, report: impl Report, succeeded: bool) -> ExitCode {
         match message::write(&self.0, report) {
             Ok(()) if succeeded => ExitCode::SUCCESS,
@@ -211,6 +294,19 @@ impl Target {
             Err(error) => complain(&format!("the report can't be written to {}: {error}", self.0.display())),
         }
     }
+}
+
+/// Installs the agent and writes the script, as far as asked for.
+fn put_in_place(directory: Option<&Path>, script: Option<&(String, PathBuf)>) -> Result<(), String> {
+    if let Some(directory) = directory {
+        install::install(directory)
+            .map_err(|error| format!("the agent can't be installed in {}: {error}", directory.display()))?;
+    }
+    if let Some((variable, file)) = script {
+        install::write_script(variable, file)
+            .map_err(|error| format!("the script can't be written to {}: {error}", file.display()))?;
+    }
+    Ok(())
 }
 
 fn complain(message: &str) -> ExitCode {

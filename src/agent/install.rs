@@ -1,7 +1,8 @@
-//! `install`: copies the agent into a shared volume, for containers of foreign images to start it from there.
+//! `install`: puts what a container of a foreign image starts into a shared volume: the agent, and the job's script.
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -24,4 +25,17 @@ pub(super) fn install(directory: &Path) -> io::Result<PathBuf> {
         return Err(error);
     }
     Ok(target)
+}
+
+/// Writes the script in the environment variable to `file`, mode 0755.
+///
+/// Scripts travel as data: in a command or its arguments kubelet would expand `$(…)`.
+pub(super) fn write_script(variable: &str, file: &Path) -> io::Result<()> {
+    let script = std::env::var_os(variable)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("the variable {variable} is not set")))?;
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(file, script.into_vec())?;
+    fs::set_permissions(file, Permissions::from_mode(0o755))
 }

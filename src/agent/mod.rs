@@ -14,5 +14,6 @@ mod message;
 mod process;
 mod python;
 pub mod report;
+mod source;
 
 pub use cli::main;

@@ -12,6 +12,7 @@ mod contract;
 mod exec;
 mod inspect;
 mod migrate;
+mod source;
 #[path = "../support/mod.rs"]
 mod support;
 
