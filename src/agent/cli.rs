@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::collect::{CollectOptions, Destination, collect};
 use super::contract::contract;
 use super::database::{InspectOptions, MigrateOptions, inspect, migrate};
 use super::message::{self, Report, Secrets};
@@ -69,6 +70,8 @@ enum Command {
     Database(Database),
     /// Runs a job's command.
     Exec(Exec),
+    /// Waits for SIGTERM, then tells and uploads what a job has left.
+    Collect(Collect),
 }
 
 #[derive(Debug, Subcommand)]
@@ -167,6 +170,51 @@ struct Source {
     timeout: Duration,
 }
 
+#[derive(Debug, Args)]
+struct Collect {
+    /// The folder of test and coverage reports.
+    #[arg(long)]
+    reports: Option<PathBuf>,
+    /// The file of `name=value` lines.
+    #[arg(long)]
+    outputs: Option<PathBuf>,
+    /// An output that the job declares.
+    #[arg(long = "output")]
+    declared: Vec<String>,
+    /// Where `exec` keeps the log.
+    #[arg(long)]
+    log_dir: PathBuf,
+    /// An artifact: NAME=PATH, the path relative to the workspace.
+    #[arg(long = "artifact", value_parser = name_and_path)]
+    artifacts: Vec<(String, PathBuf)>,
+    /// The workspace.
+    #[arg(long)]
+    workspace: PathBuf,
+    /// The artifact store, `http://host:port`.
+    #[arg(long)]
+    store: String,
+    /// The file with the token for it.
+    #[arg(long)]
+    token_file: PathBuf,
+    /// The run's namespace.
+    #[arg(long)]
+    namespace: String,
+    /// The run.
+    #[arg(long)]
+    run: String,
+    /// The job.
+    #[arg(long)]
+    job: String,
+    /// How long all uploads together may take.
+    #[arg(long, default_value = "80s", value_parser = duration::parse)]
+    upload_timeout: Duration,
+}
+
+fn name_and_path(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("expected NAME=PATH")?;
+    Ok((name.to_owned(), path.into()))
+}
+
 fn variable_and_file(text: &str) -> Result<(String, PathBuf), String> {
     let (variable, file) = text.split_once('=').ok_or("expected VARIABLE=FILE")?;
     Ok((variable.to_owned(), file.into()))
@@ -234,6 +282,7 @@ async fn run(arguments: Arguments) -> ExitCode {
             target.report(report, succeeded)
         }
         Command::Database(Database::Migrate(migrate)) => target.migrate(migrate, &mut secrets, &mut terminate).await,
+        Command::Collect(collect_) => target.collect(collect_, &mut terminate, &secrets).await,
         Command::Exec(Exec { timeout, grace, log_dir, workdir, command }) => {
             let options = exec::Options { timeout, grace, log_directory: log_dir, directory: workdir, command };
             match exec::run(options, &mut terminate).await {
@@ -285,6 +334,31 @@ impl Target {
         let report = source(&options, terminate, secrets).await;
         let succeeded = matches!(report, SourceReport::Fetched { .. });
         self.report(report, succeeded)
+    }
+
+    async fn collect(&self, collect_: Collect, terminate: &mut Terminate, secrets: &Secrets) -> ExitCode {
+        let options = CollectOptions {
+            reports: collect_.reports,
+            outputs: collect_.outputs,
+            declared: collect_.declared,
+            logs: collect_.log_dir,
+            artifacts: collect_.artifacts,
+            workspace: collect_.workspace,
+            upload_timeout: collect_.upload_timeout,
+            destination: Destination {
+                store: collect_.store,
+                token_file: collect_.token_file,
+                namespace: collect_.namespace,
+                run: collect_.run,
+                job: collect_.job,
+            },
+        };
+        collect(&options, terminate, secrets, |report| {
+            let _ = self.report(report.clone(), true);
+        })
+        .await;
+        // What could not be kept stands in the report; a sidecar's exit code says nothing to anybody.
+        ExitCode::SUCCESS
     }
 
     fn report(&self, report: impl Report, succeeded: bool) -> ExitCode {

@@ -4,6 +4,7 @@
 //! than that travels as a framed log line ([`frame`]). The operator shares exactly these two modules with the agent.
 
 mod cli;
+mod collect;
 mod contract;
 mod database;
 mod duration;

@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+mod collect;
 mod contract;
 mod exec;
 mod inspect;
