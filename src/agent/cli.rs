@@ -178,36 +178,49 @@ struct Collect {
     /// The file of `name=value` lines.
     #[arg(long)]
     outputs: Option<PathBuf>,
-    /// An output that the job declares.
+    /// An output that the job declares; without any, all names are taken.
     #[arg(long = "output")]
     declared: Vec<String>,
     /// Where `exec` keeps the log.
     #[arg(long)]
-    log_dir: PathBuf,
-    /// An artifact: NAME=PATH, the path relative to the workspace.
+    logs: PathBuf,
+    /// An artifact: NAME=PATH, the path below the workspace.
     #[arg(long = "artifact", value_parser = name_and_path)]
     artifacts: Vec<(String, PathBuf)>,
-    /// The workspace.
-    #[arg(long)]
+    /// The workspace. Nothing outside of it becomes an artifact.
+    #[arg(long, default_value = "/workspace")]
     workspace: PathBuf,
-    /// The artifact store, `http://host:port`.
+    /// The artifact store, `http://host:port`. Without it nothing is uploaded.
     #[arg(long)]
-    store: String,
+    store: Option<String>,
     /// The file with the token for it.
     #[arg(long)]
-    token_file: PathBuf,
+    token_file: Option<PathBuf>,
     /// The run's namespace.
     #[arg(long)]
-    namespace: String,
+    namespace: Option<String>,
     /// The run.
     #[arg(long)]
-    run: String,
+    run: Option<String>,
     /// The job.
     #[arg(long)]
-    job: String,
+    job: Option<String>,
     /// How long all uploads together may take.
     #[arg(long, default_value = "80s", value_parser = duration::parse)]
     upload_timeout: Duration,
+}
+
+impl Collect {
+    /// What is missing is found out when it is used: a sidecar that refuses its arguments would only be restarted.
+    fn destination(&self) -> Option<Destination> {
+        Some(Destination {
+            store: self.store.clone()?,
+            token_file: self.token_file.clone().unwrap_or_default(),
+            namespace: self.namespace.clone().unwrap_or_default(),
+            run: self.run.clone().unwrap_or_default(),
+            job: self.job.clone().unwrap_or_default(),
+        })
+    }
 }
 
 fn name_and_path(text: &str) -> Result<(String, PathBuf), String> {
@@ -338,20 +351,14 @@ impl Target {
 
     async fn collect(&self, collect_: Collect, terminate: &mut Terminate, secrets: &Secrets) -> ExitCode {
         let options = CollectOptions {
+            destination: collect_.destination(),
             reports: collect_.reports,
             outputs: collect_.outputs,
             declared: collect_.declared,
-            logs: collect_.log_dir,
+            logs: collect_.logs,
             artifacts: collect_.artifacts,
             workspace: collect_.workspace,
             upload_timeout: collect_.upload_timeout,
-            destination: Destination {
-                store: collect_.store,
-                token_file: collect_.token_file,
-                namespace: collect_.namespace,
-                run: collect_.run,
-                job: collect_.job,
-            },
         };
         collect(&options, terminate, secrets, |report| {
             let _ = self.report(report.clone(), true);

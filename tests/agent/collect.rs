@@ -96,7 +96,7 @@ fn collect(volume: &Path, store: &str, options: &[&str]) -> Finished {
     let (reports, outputs, logs) = (path("reports"), path("outputs"), path("logs"));
     let (workspace, token) = (path("workspace"), path("token"));
     let agent = Agent::new(["collect", "--store", store, "--namespace", "ci", "--run", "run-1", "--job", "unit-tests"])
-        .arguments(["--reports", &reports, "--outputs", &outputs, "--output", "version", "--log-dir", &logs])
+        .arguments(["--reports", &reports, "--outputs", &outputs, "--output", "version", "--logs", &logs])
         .arguments(["--workspace", &workspace, "--token-file", &token])
         .arguments(options.iter().copied())
         .start();
@@ -113,7 +113,8 @@ fn collect(volume: &Path, store: &str, options: &[&str]) -> Finished {
 #[test]
 fn counts_outputs_logs_and_artifacts_are_told_and_kept() {
     let (volume, (url, stored)) = (volume(), store("201 Created"));
-    let options = ["--artifact", "coverage-html=htmlcov/", "--artifact", "away=away/file"];
+    let coverage = format!("coverage-html={}/workspace/htmlcov/", volume.path().display());
+    let options = ["--artifact", &coverage, "--artifact", "away=away/file"];
     let finished = collect(volume.path(), &url, &options);
     assert_eq!(finished.code, Some(0));
     assert!(finished.report.len() <= 1_024, "{}", finished.report);

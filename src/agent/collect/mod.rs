@@ -32,13 +32,14 @@ const MAX_PROBLEM_BYTES: usize = 300;
 pub(super) struct CollectOptions {
     pub(super) reports: Option<PathBuf>,
     pub(super) outputs: Option<PathBuf>,
-    /// Names of the outputs that the job declares.
+    /// Names of the outputs that the job declares; empty: all are taken.
     pub(super) declared: Vec<String>,
     pub(super) logs: PathBuf,
-    /// Artifacts by name, with their paths relative to the workspace.
+    /// Artifacts by name, with their paths: relative to the workspace, or absolute and below it.
     pub(super) artifacts: Vec<(String, PathBuf)>,
     pub(super) workspace: PathBuf,
-    pub(super) destination: Destination,
+    /// Absent: nothing is uploaded.
+    pub(super) destination: Option<Destination>,
     pub(super) upload_timeout: Duration,
 }
 
@@ -99,7 +100,7 @@ async fn upload(
     collected: &mut CollectReport,
     problems: &mut Vec<String>,
 ) {
-    let Destination { store, token_file, namespace, run, job } = &options.destination;
+    let Some(Destination { store, token_file, namespace, run, job }) = &options.destination else { return };
     let store = match Store::new(store, [namespace.as_str(), run.as_str(), job.as_str()], token_file) {
         Ok(store) => store,
         Err(error) => return problems.push(error.to_string()),
@@ -116,7 +117,10 @@ async fn upload(
         pending.push((format!("test-results-{job}"), content));
     }
     for (name, path) in &options.artifacts {
-        pending.push((name.clone(), Content::Path { below: options.workspace.clone(), path: path.clone() }));
+        let path = path.strip_prefix(&options.workspace).unwrap_or(path);
+        // The workspace itself has no name below itself.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        pending.push((name.clone(), Content::Path { below: options.workspace.clone(), path: path.to_owned() }));
     }
     let deadline = Instant::now() + options.upload_timeout;
     for (name, content) in pending {

@@ -94,7 +94,6 @@ mod tests {
     #[case("--upload-pack=id")]
     #[case("https://user:password@git.example/a")]
     #[case("https://token@git.example/a")]
-    #[case("https:///a")]
     fn only_plain_http_and_ssh_urls_are_taken(#[case] url: &str) {
         assert!(Remote::new(url, None).is_err());
     }
