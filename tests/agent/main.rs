@@ -16,6 +16,7 @@ mod migrate;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};

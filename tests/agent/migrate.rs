@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use timetracker_operator::agent::report::{DatabaseFailure, MigrationReport};
 use timetracker_operator::api::names::Digest;
 
+use crate::support::cache;
 use crate::support::postgres::Postgres;
 use crate::support::waiting::wait_for;
 use crate::{Agent, Finished};
@@ -330,22 +331,70 @@ fn a_user_without_the_right_to_keep_a_ledger_is_told_what_to_grant() {
     assert!(message.contains("permission denied") && message.contains("migrationUrlFrom"), "{message}");
 }
 
+/// An app whose models live in a file beside the site, with one settings row to add and one account to promote.
+const APP: &str = r#"
+from contextlib import nullcontext
+from types import SimpleNamespace
+from sqlalchemy import Column, Integer, String, create_engine
+from sqlalchemy.orm import Session, declarative_base
+
+Base = declarative_base()
+
+class Settings(Base):
+    __tablename__ = "settings"
+    id = Column(Integer, primary_key=True)
+
+class User(Base):
+    __tablename__ = "users"
+    id = Column(Integer, primary_key=True)
+    username = Column(String)
+    role = Column(String)
+
+models = SimpleNamespace(Settings=Settings, User=User)
+engine = create_engine("sqlite:///site.sqlite")
+Base.metadata.create_all(engine)
+db = SimpleNamespace(session=Session(engine))
+if db.session.query(User).first() is None:
+    db.session.add(User(username="ada", role="user"))
+    db.session.commit()
+
+def create_app():
+    return SimpleNamespace(app_context=nullcontext)
+"#;
+
+/// Migrates with the bootstrap step of this app and returns what that step says.
+fn bootstrapped(site: &Site, app: &str) -> (bool, String) {
+    let directory = site.directory.path();
+    fs::create_dir_all(directory.join("app")).unwrap();
+    fs::write(directory.join("app/__init__.py"), app).unwrap();
+    // The bootstrap step runs `python`, which is the image's own.
+    let bin = directory.join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    if !bin.join("python").exists() {
+        std::os::unix::fs::symlink(cache::interpreter(), bin.join("python")).unwrap();
+    }
+    let finished = site
+        .agent_with(1, &["--bootstrap"], &migration())
+        .env("PATH", &format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
+        .env("PYTHONPATH", cache::python().to_str().unwrap())
+        .env("ADMIN_USERNAMES", "Ada, nobody")
+        .current_dir(directory)
+        .run();
+    match finished.report() {
+        MigrationReport::Completed { bootstrap: Some(bootstrap), .. } => (bootstrap.succeeded, bootstrap.message),
+        MigrationReport::Completed { .. } | MigrationReport::Failed { .. } => panic!("{}", finished.report),
+    }
+}
+
+#[test]
+fn the_bootstrap_step_adds_the_settings_row_and_promotes_accounts_once() {
+    let site = Site::new();
+    assert_eq!(bootstrapped(&site, APP), (true, "settings row added; administrators made: ada".into()));
+    assert_eq!(bootstrapped(&site, APP), (true, "settings row present; no administrator to make".into()));
+}
+
 #[test]
 fn a_bootstrap_step_that_fails_is_only_told() {
-    let site = Site::new();
-    let app = site.directory.path().join("app");
-    fs::create_dir(&app).unwrap();
-    fs::write(app.join("__init__.py"), "raise RuntimeError('no app here')").unwrap();
-    // The bootstrap step runs `python`, which is the image's own.
-    let bin = site.directory.path().join("bin");
-    fs::create_dir(&bin).unwrap();
-    let python = crate::support::cache::interpreter();
-    std::os::unix::fs::symlink(python, bin.join("python")).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let finished =
-        site.agent_with(1, &["--bootstrap"], &migration()).env("PATH", &path).current_dir(site.directory.path()).run();
-    let MigrationReport::Completed { bootstrap: Some(bootstrap), .. } = finished.report() else {
-        panic!("{}", finished.report)
-    };
-    assert!(!bootstrap.succeeded && bootstrap.message.contains("no app here"), "{}", bootstrap.message);
+    let (succeeded, message) = bootstrapped(&Site::new(), "raise RuntimeError('no app here')");
+    assert!(!succeeded && message.contains("no app here"), "{message}");
 }

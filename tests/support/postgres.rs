@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -105,14 +105,14 @@ impl Postgres {
         format!("postgresql://app:{password}@127.0.0.1:{}/app", self.port)
     }
 
+    /// The server's port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Path of `psql`.
     pub fn psql() -> PathBuf {
         cache::postgres().join("bin/psql")
-    }
-
-    /// Directory of Postgres's programs.
-    pub fn programs() -> &'static Path {
-        cache::postgres()
     }
 
     /// Runs SQL in the app's database and returns its rows as text.
