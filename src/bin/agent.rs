@@ -1,1 +1,5 @@
-fn main() {}
+//! The static binary that runs in Job pods.
+
+fn main() -> std::process::ExitCode {
+    timetracker_operator::agent::main()
+}

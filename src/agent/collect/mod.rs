@@ -1,0 +1,155 @@
+//! `collect`: the native sidecar that tells what a job has left: counts, outputs, logs, reports, artifacts.
+//!
+//! It waits to be told to stop, which kubelet does when the job's container has ended. It reports before it uploads
+//! and again afterwards: an upload that outlives the pod's grace costs artifacts, never the result.
+
+mod files;
+mod outputs;
+mod reports;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::message::Secrets;
+use super::process::Terminate;
+use super::report::CollectReport;
+use crate::api::names::Digest;
+use files::Folder;
+use reports::Summary;
+use store::{Content, Store};
+
+/// The longest `$OUTPUTS` file, in bytes.
+const MAX_OUTPUTS_BYTES: u64 = 64 * 1024;
+/// Head and tail of the log are kept up to this length each, in bytes.
+const LOG_PART_BYTES: usize = 256 * 1024;
+/// The longest problem in a report, in bytes.
+const MAX_PROBLEM_BYTES: usize = 300;
+
+/// What is to be collected, and where it goes.
+pub(super) struct CollectOptions {
+    pub(super) reports: Option<PathBuf>,
+    pub(super) outputs: Option<PathBuf>,
+    /// Names of the outputs that the job declares; empty: all are taken.
+    pub(super) declared: Vec<String>,
+    pub(super) logs: PathBuf,
+    /// Artifacts by name, with their paths: relative to the workspace, or absolute and below it.
+    pub(super) artifacts: Vec<(String, PathBuf)>,
+    pub(super) workspace: PathBuf,
+    /// Absent: nothing is uploaded.
+    pub(super) destination: Option<Destination>,
+    pub(super) upload_timeout: Duration,
+}
+
+/// The place of this job in the store.
+pub(super) struct Destination {
+    pub(super) store: String,
+    pub(super) token_file: PathBuf,
+    pub(super) namespace: String,
+    pub(super) run: String,
+    pub(super) job: String,
+}
+
+/// Waits for the end of the job, reads what it has left, tells `report` about it, uploads, and tells it again.
+pub(super) async fn collect(
+    options: &CollectOptions,
+    terminate: &mut Terminate,
+    secrets: &Secrets,
+    report: impl Fn(&CollectReport),
+) {
+    terminate.asked().await;
+    let summary = options.reports.as_deref().map(reports::read).unwrap_or_default();
+    let mut problems = summary.problems.clone();
+    let mut collected = CollectReport { tests: summary.tests, coverage: summary.coverage, ..CollectReport::default() };
+    if let Some(file) = &options.outputs {
+        let (outputs, refused) = read_outputs(file, &options.declared);
+        collected.outputs = outputs;
+        problems.extend(refused);
+    }
+    collected.problem = problem(&problems, secrets);
+    report(&collected);
+    upload(options, &summary, &mut collected, &mut problems).await;
+    collected.problem = problem(&problems, secrets);
+    report(&collected);
+}
+
+fn read_outputs(file: &Path, declared: &[String]) -> (std::collections::BTreeMap<String, String>, Vec<String>) {
+    let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return Default::default() };
+    match Folder::open(directory).and_then(|folder| folder.read(Path::new(name), MAX_OUTPUTS_BYTES)) {
+        Ok(text) => outputs::parse(&text, declared),
+        // A job need not write any.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Default::default(),
+        Err(error) => (Default::default(), vec![format!("the outputs can't be read: {error}")]),
+    }
+}
+
+fn problem(problems: &[String], secrets: &Secrets) -> Option<String> {
+    let told = secrets.message(&problems.join("; "));
+    let mut end = told.len().min(MAX_PROBLEM_BYTES);
+    while !told.is_char_boundary(end) {
+        end -= 1;
+    }
+    told.get(..end).filter(|told| !told.is_empty()).map(str::to_owned)
+}
+
+async fn upload(
+    options: &CollectOptions,
+    summary: &Summary,
+    collected: &mut CollectReport,
+    problems: &mut Vec<String>,
+) {
+    let Some(Destination { store, token_file, namespace, run, job }) = &options.destination else { return };
+    let store = match Store::new(store, [namespace.as_str(), run.as_str(), job.as_str()], token_file) {
+        Ok(store) => store,
+        Err(error) => return problems.push(error.to_string()),
+    };
+    let document = serde_json::to_vec(summary).unwrap_or_default();
+    let digest = Digest::of(&document);
+    // The small and telling things first.
+    let mut pending = vec![("summary.json".to_owned(), Content::Document(document))];
+    pending.extend(logs(&options.logs));
+    if let Some((below, path)) =
+        options.reports.as_deref().and_then(|reports| reports.parent().zip(reports.file_name()))
+    {
+        let content = Content::Path { below: below.to_owned(), path: path.into() };
+        pending.push((format!("test-results-{job}"), content));
+    }
+    for (name, path) in &options.artifacts {
+        let path = path.strip_prefix(&options.workspace).unwrap_or(path);
+        // The workspace itself has no name below itself.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        pending.push((name.clone(), Content::Path { below: options.workspace.clone(), path: path.to_owned() }));
+    }
+    let deadline = Instant::now() + options.upload_timeout;
+    for (name, content) in pending {
+        match timeout_at(deadline, store.put(&name, &content)).await {
+            Ok(Ok(())) => {
+                collected.uploaded = collected.uploaded.saturating_add(1);
+                if name == "summary.json" {
+                    collected.summary = Some(digest.clone());
+                }
+            }
+            Ok(Err(error)) => problems.push(format!("`{name}` was not kept: {error}")),
+            Err(_) => {
+                problems.push(format!("`{name}` was not kept: no time left"));
+                break;
+            }
+        }
+    }
+}
+
+/// Head and tail of the log as `exec` keeps them, and its report.
+fn logs(directory: &Path) -> Vec<(String, Content)> {
+    let Ok(folder) = Folder::open(directory) else { return Vec::new() };
+    let limit = u64::try_from(LOG_PART_BYTES).unwrap_or(u64::MAX);
+    let read = |name: &str| folder.read(Path::new(name), limit).unwrap_or_default();
+    let mut tail = [read("tail.previous.log"), read("tail.log")].concat();
+    tail.drain(..tail.len().saturating_sub(LOG_PART_BYTES));
+    [("log-head.txt", read("head.log")), ("log-tail.txt", tail), ("exec.json", read("exec.json"))]
+        .into_iter()
+        .filter(|(_, content)| !content.is_empty())
+        .map(|(name, content)| (name.to_owned(), Content::Document(content)))
+        .collect()
+}
