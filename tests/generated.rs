@@ -28,7 +28,9 @@ fn generated_files_have_not_drifted() {
 
 #[test]
 fn the_operator_charts_own_values_have_the_typed_form() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/timetracker-operator/values.yaml")).unwrap();
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/timetracker-operator/values.yaml"))
+            .unwrap();
     let values: OperatorValues = serde_saphyr::from_str(&text).unwrap();
     assert!(values.crds.install);
     assert!(values.watch_namespaces.is_empty());

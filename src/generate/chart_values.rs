@@ -260,9 +260,7 @@ pub(super) fn release_schema(crds: &[(String, Value)]) -> Value {
         spec.remove("required");
         if let Some(properties) = spec.get_mut("properties").and_then(Value::as_object_mut) {
             let text = |description: &str| json!({ "type": "string", "maxLength": 40, "description": description });
-            let map = |description: &str| {
-                json!({ "type": "object", "additionalProperties": { "type": "string" }, "description": description })
-            };
+            let map = |description: &str| json!({ "type": "object", "additionalProperties": { "type": "string" }, "description": description });
             properties.insert("nameOverride".to_owned(), text("The object's name; default is the Helm release's."));
             properties.insert("labels".to_owned(), map("Extra labels of the TimeTrackerRelease."));
             properties.insert("annotations".to_owned(), map("Extra annotations of the TimeTrackerRelease."));

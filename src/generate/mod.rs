@@ -120,8 +120,8 @@ fn crd_values() -> Result<Vec<(String, Value)>, GenerateError> {
         .into_iter()
         .map(|crd| {
             let name = crd.metadata.name.clone().unwrap_or_default();
-            let value = serde_json::to_value(&crd)
-                .map_err(|source| GenerateError::Json { what: name.clone(), source })?;
+            let value =
+                serde_json::to_value(&crd).map_err(|source| GenerateError::Json { what: name.clone(), source })?;
             Ok((name, schema::finish(value)))
         })
         .collect::<Result<Vec<_>, GenerateError>>()?;
@@ -139,13 +139,13 @@ fn chart_template(name: &str, crd: &Value) -> Result<String, GenerateError> {
 }
 
 fn yaml(what: &str, value: &Value) -> Result<String, GenerateError> {
-    let text = serde_saphyr::to_string(value)
-        .map_err(|source| GenerateError::Yaml { what: what.to_owned(), source })?;
+    let text =
+        serde_saphyr::to_string(value).map_err(|source| GenerateError::Yaml { what: what.to_owned(), source })?;
     Ok(if text.ends_with('\n') { text } else { format!("{text}\n") })
 }
 
 fn json_text(what: &str, value: &Value) -> Result<String, GenerateError> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|source| GenerateError::Json { what: what.to_owned(), source })?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|source| GenerateError::Json { what: what.to_owned(), source })?;
     Ok(format!("{text}\n"))
 }

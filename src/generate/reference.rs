@@ -97,8 +97,7 @@ fn type_name(schema: &Map<String, Value>, embedded: bool) -> String {
         return "*Kubernetes*".to_owned();
     }
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-        let words: Vec<String> =
-            words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
+        let words: Vec<String> = words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
         return words.join(", ");
     }
     let number = |key: &str| schema.get(key).and_then(Value::as_i64);

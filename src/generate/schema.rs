@@ -68,7 +68,8 @@ fn finish_schema(schema: &mut Map<String, Value>, place: Place) {
     // `null` would count as given in CEL's `has()`, so that a union with a null member refuses the other one.
     schema.remove("nullable");
     // A defaulted field below a union stays when its owner removes the member; a defaulted list or object would do the same.
-    let scalar = schema.get("default").is_some_and(|value| value.is_boolean() || value.is_number() || value.is_string());
+    let scalar =
+        schema.get("default").is_some_and(|value| value.is_boolean() || value.is_number() || value.is_string());
     if place.below_union || !scalar {
         schema.remove("default");
     }
@@ -76,6 +77,7 @@ fn finish_schema(schema: &mut Map<String, Value>, place: Place) {
         schema.remove("description");
     }
     bound(schema);
+    whole_numbers(schema);
     let below = Place { below_union: place.below_union || is_union(schema), ..place };
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         for (name, property) in properties.iter_mut() {
@@ -132,6 +134,19 @@ fn bound(schema: &mut Map<String, Value>) {
     }
 }
 
+/// The typed definition holds limits as floating point; `65535.0` reads badly and tools rewrite it.
+fn whole_numbers(schema: &mut Map<String, Value>) {
+    for key in ["minimum", "maximum"] {
+        let Some(limit) = schema.get_mut(key) else { continue };
+        let whole = limit
+            .as_f64()
+            .and_then(|number| format!("{number:.0}").parse::<i64>().ok().filter(|_| number.fract() == 0.0));
+        if let Some(whole) = whole {
+            *limit = json!(whole);
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
@@ -164,7 +179,11 @@ mod tests {
         for (path, schema) in all_schemas() {
             let bounded = match schema.get("type").and_then(Value::as_str) {
                 Some("array") => schema.contains_key("maxItems"),
-                Some("object") => schema.contains_key("properties") || schema.contains_key("maxProperties") || path.ends_with(".metadata"),
+                Some("object") => {
+                    schema.contains_key("properties")
+                        || schema.contains_key("maxProperties")
+                        || path.ends_with(".metadata")
+                }
                 Some("string") => ["maxLength", "enum", "format"].iter().any(|key| schema.contains_key(*key)),
                 Some("integer" | "boolean" | "number") => true,
                 Some(other) => panic!("{path}: type {other}"),
