@@ -80,3 +80,13 @@ fn kustomize_and_helm_install_the_same_objects() {
         assert!(object == &kustomize[name], "{name} differs");
     }
 }
+
+#[test]
+fn the_patch_of_argo_cd_holds_the_scripts_as_they_are() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gitops/argocd");
+    let patch: Value = serde_saphyr::from_str(&fs::read_to_string(folder.join("argocd-cm.yaml")).unwrap()).unwrap();
+    for kind in ["TimeTrackerRelease", "PipelineRun"] {
+        let script = fs::read_to_string(folder.join(format!("{kind}.health.lua"))).unwrap();
+        assert_eq!(patch["data"][format!("resource.customizations.health.timetracker.dev_{kind}")], script);
+    }
+}
