@@ -16,6 +16,7 @@ pub mod api;
 pub mod cluster;
 pub mod config;
 pub mod github;
+pub mod generate;
 pub mod plan;
 pub mod registry;
 pub mod schema;

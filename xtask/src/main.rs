@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod cluster;
+mod generate;
 mod host;
 mod images;
 mod paths;
@@ -22,6 +23,8 @@ struct Arguments {
 enum Command {
     /// The embedded Kubernetes cluster
     Cluster(cluster::cli::Arguments),
+    /// Writes every generated file; with `--check`, says which have drifted
+    Generate(generate::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,5 +40,6 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Cluster(arguments) => cluster::cli::main(arguments),
+        Command::Generate(arguments) => generate::main(&arguments),
     }
 }

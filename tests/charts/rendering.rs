@@ -1,0 +1,224 @@
+//! Properties of what the charts render.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use timetracker_operator::config::Configuration;
+
+use crate::{Objects, objects, tools};
+
+const CHART: &str = "charts/timetracker-operator";
+
+fn render(sets: &[&str]) -> Objects {
+    objects(&tools::helm_template("timetracker-operator", CHART, "timetracker-system", sets))
+}
+
+fn refusal(chart: &str, sets: &[&str]) -> String {
+    tools::try_helm_template("timetracker-operator", chart, "timetracker-system", sets).expect_err("refused")
+}
+
+fn kinds(objects: &Objects, kind: &str) -> Vec<String> {
+    objects.keys().filter(|key| key.starts_with(&format!("{kind} "))).cloned().collect()
+}
+
+/// Every rule of every Role and ClusterRole.
+fn rules(objects: &Objects) -> Vec<Value> {
+    objects
+        .values()
+        .filter(|object| object["kind"] == "Role" || object["kind"] == "ClusterRole")
+        .flat_map(|role| role["rules"].as_array().unwrap().clone())
+        .collect()
+}
+
+fn words(rule: &Value, key: &str) -> Vec<String> {
+    rule[key].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn both_charts_pass_helms_own_lint_strictly() {
+    for chart in ["charts/timetracker-operator", "charts/timetracker"] {
+        let mut command = Command::new(tools::helm());
+        command.args(["lint", "--strict", "--kube-version", tools::OLDEST, chart]);
+        tools::run(command).unwrap();
+    }
+}
+
+#[test]
+fn the_definitions_are_kept_when_the_chart_goes_and_can_be_left_out() {
+    let definitions: Vec<Value> =
+        render(&[]).into_values().filter(|object| object["kind"] == "CustomResourceDefinition").collect();
+    assert_eq!(definitions.len(), 4);
+    for definition in definitions {
+        assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    }
+    assert!(kinds(&render(&["crds.install=false"]), "CustomResourceDefinition").is_empty());
+}
+
+#[test]
+fn the_chart_carries_no_custom_resource() {
+    assert!(render(&[]).values().all(|object| object["apiVersion"] != "timetracker.dev/v1alpha1"));
+}
+
+#[test]
+fn nothing_is_allowed_by_wildcard_and_secrets_are_never_listed() {
+    for objects in [render(&[]), render(&["watchNamespaces={a,b}"])] {
+        for rule in rules(&objects) {
+            for key in ["apiGroups", "resources", "verbs"] {
+                assert!(!words(&rule, key).contains(&"*".to_owned()), "{rule}");
+            }
+            let (resources, verbs) = (words(&rule, "resources"), words(&rule, "verbs"));
+            if resources.contains(&"secrets".to_owned()) {
+                assert_eq!(resources, ["secrets"]);
+                assert_eq!(verbs, ["get", "create"]);
+            }
+            for verb in ["escalate", "bind", "impersonate", "deletecollection"] {
+                assert!(!verbs.contains(&verb.to_owned()), "{rule}");
+            }
+            for resource in ["nodes", "pods/exec", "serviceaccounts/token", "roles", "clusterroles", "rolebindings"] {
+                assert!(!resources.contains(&resource.to_owned()), "{rule}");
+            }
+        }
+    }
+}
+
+#[test]
+fn with_watched_namespaces_there_is_one_role_in_each_and_no_cluster_role() {
+    let objects = render(&["watchNamespaces={a,b}"]);
+    assert!(kinds(&objects, "ClusterRole").is_empty());
+    assert!(kinds(&objects, "ClusterRoleBinding").is_empty());
+    assert_eq!(
+        kinds(&objects, "Role"),
+        [
+            "Role a/timetracker-operator",
+            "Role b/timetracker-operator",
+            "Role timetracker-system/timetracker-operator-leader",
+        ]
+    );
+    let everywhere = render(&[]);
+    assert_eq!(
+        objects["Role a/timetracker-operator"]["rules"],
+        everywhere["ClusterRole /timetracker-operator"]["rules"]
+    );
+}
+
+#[test]
+fn the_artifact_store_has_no_permission_at_all() {
+    for object in render(&[]).values().filter(|object| object["kind"].as_str().unwrap().ends_with("Binding")) {
+        for subject in object["subjects"].as_array().unwrap() {
+            assert_eq!(subject["name"], "timetracker-operator", "{object}");
+        }
+    }
+}
+
+#[test]
+fn every_pod_is_restricted_with_a_read_only_root() {
+    let objects = render(&["trustedCA.configMap=ca"]);
+    let deployments: Vec<&Value> = objects.values().filter(|object| object["kind"] == "Deployment").collect();
+    assert_eq!(deployments.len(), 2);
+    for deployment in deployments {
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["runAsUser"], 65532);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        for container in pod["containers"].as_array().unwrap() {
+            assert_eq!(
+                container["securityContext"],
+                json!({
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": { "drop": ["ALL"] },
+                })
+            );
+            assert!(container["resources"]["requests"].is_object() && container["resources"]["limits"].is_object());
+            assert!(container["livenessProbe"].is_object() && container["readinessProbe"].is_object());
+        }
+    }
+}
+
+/// The configuration file that the operator would read.
+fn configuration(sets: &[&str]) -> Configuration {
+    let objects = render(sets);
+    let text = objects["ConfigMap timetracker-system/timetracker-operator"]["data"]["config.yaml"].as_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    std::fs::write(&path, text).unwrap();
+    Configuration::read(&path).unwrap()
+}
+
+#[test]
+fn the_operator_reads_the_configuration_that_the_chart_writes() {
+    let plain = configuration(&[]);
+    assert_eq!(plain.images.agent, format!("ghcr.io/drytrix/timetracker-agent:{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(plain.artifacts.unwrap().url, "http://timetracker-artifacts.timetracker-system:8080");
+    assert!(plain.trusted_ca_file.is_none());
+
+    let set = configuration(&[
+        "watchNamespaces={a}",
+        "artifacts.enabled=false",
+        "trustedCA.configMap=ca",
+        "agentImage.repository=registry.example.org/agent",
+        "agentImage.tag=dev",
+        "config.limits.jobs=3",
+        "config.registry.mirrors.ghcr\\.io=registry.example.org:5000",
+    ]);
+    assert_eq!(set.watch_namespaces, ["a"]);
+    assert_eq!(set.images.agent, "registry.example.org/agent:dev");
+    assert!(set.artifacts.is_none());
+    assert_eq!(set.trusted_ca_file.as_deref(), Some(Path::new("/etc/timetracker/trusted-ca/ca-certificates.crt")));
+    assert_eq!(set.limits.jobs, 3);
+    assert_eq!(set.limits.jobs_per_namespace, Configuration::default().limits.jobs_per_namespace);
+    assert_eq!(set.registry.mirrors["ghcr.io"], "registry.example.org:5000");
+}
+
+#[test]
+fn a_changed_configuration_restarts_the_operator() {
+    let hash = |sets: &[&str]| {
+        let deployment = &render(sets)["Deployment timetracker-system/timetracker-operator"];
+        deployment["spec"]["template"]["metadata"]["annotations"]["timetracker.dev/config-hash"].clone()
+    };
+    assert_ne!(hash(&[]), hash(&["config.limits.jobs=3"]));
+    assert_eq!(hash(&[]), hash(&["resources.limits.memory=1Gi"]));
+}
+
+#[test]
+fn a_digest_wins_over_a_tag() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let objects = render(&["image.tag=x", &format!("image.digest={digest}")]);
+    let pod = &objects["Deployment timetracker-system/timetracker-operator"]["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["image"], format!("ghcr.io/drytrix/timetracker-operator@{digest}"));
+}
+
+#[test]
+fn values_with_unknown_keys_or_wrong_types_are_refused_by_name() {
+    for (chart, set, words) in [
+        (CHART, "imagee.tag=x", "imagee"),
+        (CHART, "artifacts.enabled=maybe", "/artifacts/enabled"),
+        (CHART, "config.limits.jobz=1", "jobz"),
+        (CHART, "image.digest=latest", "/image/digest"),
+        (CHART, "config.watchNamespaces={a}", "write watchNamespaces at the top level"),
+        (CHART, "metrics.enabled=false,metrics.serviceMonitor.enabled=true", "serviceMonitor needs metrics.enabled"),
+        ("charts/timetracker", "image.semvr=5", "semvr"),
+        ("charts/timetracker", "values.replicaCount=two", "/values/replicaCount"),
+        ("charts/timetracker", "values.ingres.enabled=true", "ingres"),
+    ] {
+        let error = refusal(chart, &[set]);
+        assert!(error.contains(words), "{chart} {set}: {error}");
+    }
+}
+
+#[test]
+fn the_release_chart_renders_its_values_as_the_spec() {
+    let one = |sets: &[&str]| {
+        let rendered = tools::helm_template("site", "charts/timetracker", "default", sets);
+        let objects = objects(&rendered);
+        assert_eq!(objects.len(), 1);
+        objects["TimeTrackerRelease default/site"]["spec"].clone()
+    };
+    assert_eq!(one(&[]), json!({ "image": { "semver": ">=5, <6" } }));
+    assert_eq!(
+        one(&["image.version=5.10.0", "values.replicaCount=2", "hold.reason=audit"]),
+        json!({ "image": { "version": "5.10.0" }, "values": { "replicaCount": 2 }, "hold": { "reason": "audit" } })
+    );
+}
