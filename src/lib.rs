@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod config;
 pub mod github;
 pub mod generate;
+pub mod pipelines;
 pub mod plan;
 pub mod registry;
 pub mod schema;
