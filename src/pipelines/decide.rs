@@ -286,10 +286,14 @@ fn finished(
     let definition = started.as_ref().and_then(|started| begin::definition_of(observed, &started.revision));
     let walked = definition.as_ref().and_then(|definition| {
         let accepted = accept(definition, &observed.run.spec, settings).ok()?;
-        Some(walk(observed, definition, &accepted, settings, None, now))
+        // What an earlier leader started after the end is stopped; nothing else is done.
+        let late = walk(observed, definition, &accepted, settings, Some(Halt::Deleted), now);
+        let halt = (outcome.phase == JobPhase::Cancelled).then_some(Halt::Cancelled);
+        Some((walk(observed, definition, &accepted, settings, halt, now), late.progress))
     });
     let before = observed.run.status.clone().unwrap_or_default();
-    let (cells, commit) = walked.map(|walked| (walked.progress.cells, walked.commit)).unwrap_or_default();
+    let (cells, commit, late) =
+        walked.map(|(walked, late)| (walked.progress.cells, walked.commit, Some(late))).unwrap_or_default();
     let facts = Facts {
         situation: Situation::Over(outcome.clone()),
         cells: &cells,
@@ -303,6 +307,10 @@ fn finished(
     }
     status.progress = (!status.jobs.is_empty()).then(|| format!("{0}/{0}", status.jobs.len()));
     let (mut effects, mut next) = linger(observed, now);
+    if let Some(late) = late {
+        effects.extend(late.effects);
+        next = next.sooner(late.next);
+    }
     if let Some(left) = time_to_live(observed, outcome, now) {
         if left.is_zero() {
             effects.push(Effect::Expire { uid: observed.run.uid() });

@@ -234,17 +234,24 @@ fn finish(
 }
 
 /// The claim of a job with `effects: Once`: made before its Job, so that a Job that vanished is never made again.
+///
+/// Its owner does not control it, and it holds what was observed: so a claim that another operator made from another
+/// observation is a stranger's, not an answer that was lost, and its Job is not made a second time.
 #[must_use]
-pub fn claim(run: &RunContext<'_>, job_name: &str, cell: &str) -> ConfigMap {
+pub fn claim(run: &RunContext<'_>, job_name: &str, cell: &str, observation: &str) -> ConfigMap {
     let mut labels = names::run_labels(run.name, &run.spec.pipeline_ref.name);
     labels.insert(names::JOB_LABEL.to_owned(), job_name.to_owned());
+    let owner = run.owner.clone().map(|owner| OwnerReference { controller: None, ..owner });
     ConfigMap {
         metadata: ObjectMeta {
             name: Some(names::attempt_name(run.name, run.uid, cell, 1)),
             namespace: Some(run.namespace.to_owned()),
             labels: Some(labels),
-            annotations: Some(BTreeMap::from([(names::CELL_ANNOTATION.to_owned(), cell.to_owned())])),
-            owner_references: run.owner.clone().map(|owner| vec![owner]),
+            annotations: Some(BTreeMap::from([
+                (names::CELL_ANNOTATION.to_owned(), cell.to_owned()),
+                (names::OBSERVATION_ANNOTATION.to_owned(), observation.to_owned()),
+            ])),
+            owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         immutable: Some(true),

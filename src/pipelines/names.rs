@@ -30,6 +30,8 @@ pub const REVISION_ANNOTATION: &str = "timetracker.dev/pipeline-revision";
 pub const STARTED_ANNOTATION: &str = "timetracker.dev/started";
 /// Annotation on a run: how it ended, as JSON. A run that has it never does anything again.
 pub const OUTCOME_ANNOTATION: &str = "timetracker.dev/outcome";
+/// Annotation on a claim: the observation from which it was made.
+pub const OBSERVATION_ANNOTATION: &str = "timetracker.dev/observation";
 /// Finalizer of a run, only while it runs: pods end in order before the run goes.
 pub const FINALIZER: &str = "timetracker.dev/end-pods";
 /// The ConfigMap with the trusted CA bundle in each namespace with runs.

@@ -294,7 +294,9 @@ impl<'a> Walk<'a> {
         *slots -= 1;
         self.going = true;
         if jobs::effects(&node.spec) == Effects::Once {
-            self.starts.push(Effect::Claim(Box::new(jobs::claim(self.run, &node.spec.name, &cell.name))));
+            let observation = format!("{} {}", self.observed.run.resource_version().unwrap_or_default(), self.now);
+            let claim = jobs::claim(self.run, &node.spec.name, &cell.name, &observation);
+            self.starts.push(Effect::Claim(Box::new(claim)));
         }
         let outputs = self.outputs(graph, node);
         let job = jobs::job(self.run, node, cell, attempt, &outputs);

@@ -74,6 +74,30 @@ pub fn of(observed: &Observed, facts: Facts<'_>, now: Timestamp) -> RunStatus {
     }
 }
 
+/// The status as a merge patch: what it does not say any more is taken away.
+#[must_use]
+pub fn patch(status: &RunStatus) -> serde_json::Value {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        let optional = [
+            "pipelineRevision",
+            "commit",
+            "shortCommit",
+            "startTime",
+            "completionTime",
+            "progress",
+            "jobs",
+            "tests",
+            "coverage",
+            "artifacts",
+        ];
+        for name in optional {
+            map.entry(name).or_insert(serde_json::Value::Null);
+        }
+    }
+    value
+}
+
 fn statements(situation: &Situation, cells: &[CellView], finished: usize) -> Vec<Statement> {
     let both = |verdict, reason: &'static str, message: &str| {
         vec![
