@@ -27,8 +27,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "controller",
         &[
-            "api", "plan", "config", "registry", "github", "artifacts", "telemetry", "http", "cluster", "release",
-            "pipelines", "sources", "workload",
+            "api",
+            "plan",
+            "config",
+            "registry",
+            "github",
+            "artifacts",
+            "telemetry",
+            "http",
+            "cluster",
+            "release",
+            "pipelines",
+            "sources",
+            "workload",
         ],
     ),
 ];
@@ -41,8 +52,21 @@ const RESOURCES: &[&str] = &["release", "pipeline", "run", "source", "values", "
 
 /// What a decision never touches: it is given the time, the configuration and the world as arguments.
 const FORBIDDEN: &[&str] = &[
-    "async ", ".await", "SystemTime", "Instant", "Timestamp::now", "Zoned::now", "env::", "sleep", "tokio::",
-    "std::fs", "std::process", "std::net", "kube::Client", "thread::", "rand::",
+    "async ",
+    ".await",
+    "SystemTime",
+    "Instant",
+    "Timestamp::now",
+    "Zoned::now",
+    "env::",
+    "sleep",
+    "tokio::",
+    "std::fs",
+    "std::process",
+    "std::net",
+    "kube::Client",
+    "thread::",
+    "rand::",
 ];
 
 struct Source {
