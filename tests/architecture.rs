@@ -59,7 +59,11 @@ const FORBIDDEN: &[&str] = &[
     "Timestamp::now",
     "Zoned::now",
     "env::",
+<<<<<<< HEAD
     "sleep(",
+=======
+    "sleep",
+>>>>>>> pipelines
     "tokio::",
     "std::fs",
     "std::process",

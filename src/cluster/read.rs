@@ -86,6 +86,20 @@ impl Cluster {
         Ok(self.bounded(what, api.list(&parameters)).await?.items)
     }
 
+    /// All objects with these labels in all namespaces as the API server has them now.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer.
+    pub async fn list_everywhere<K>(&self, labels: &str) -> Result<Vec<K>, ReadError>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let what = format!("{} of all namespaces/[{labels}]", K::plural(&()));
+        let parameters = ListParams::default().labels(labels);
+        Ok(self.bounded(what, api.list(&parameters)).await?.items)
+    }
+
     /// The last lines of a container's log, at most `limit` bytes.
     ///
     /// # Errors

@@ -1,0 +1,228 @@
+//! How one attempt at a job stands: one Job, its pod, and what is to be done about them.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::failure::{self, COLLECTOR, Expectations, MAIN};
+use super::names;
+use super::result::{JobResult, Stop, annotation};
+use crate::api::run::{FailureClass, JobPhase};
+use crate::plan::Next;
+use crate::workload::{Loss, PodPhase, WaitCause, Waiting, container_end, pod_phase};
+
+/// How long a pod may wait for a node, or a Job for its pod, or a container for its start.
+pub const START_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// How long a registry may fail to answer.
+const PULL_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// How long a Secret or ConfigMap may be missing: GitOps tools create in any order.
+const REFERENCE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a service may fail beside the job before the attempt is given up.
+const SERVICE_LIMIT: Duration = Duration::from_secs(30);
+/// How long other containers may go on after the command: the pod's grace and a little.
+pub const LINGER_LIMIT: Duration = Duration::from_secs(150);
+/// How long after its deletion was due a pod may still be listed before it counts as gone.
+const GONE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How an attempt stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Judgement {
+    /// It is on its way.
+    Going(Going),
+    /// It is over.
+    Over {
+        /// How it ended.
+        result: JobResult,
+        /// Whether that is written down.
+        recorded: bool,
+    },
+}
+
+/// An attempt on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Going {
+    /// Starting or Running.
+    pub phase: JobPhase,
+    /// What it waits for, when that is unusual.
+    pub message: Option<String>,
+    /// When to look again.
+    pub look: Next,
+    /// Whether it was told to stop.
+    pub stopping: bool,
+    /// Why it must be stopped now by its own rules.
+    pub stop: Option<(FailureClass, String)>,
+}
+
+impl Going {
+    fn at(phase: JobPhase, look: Next) -> Self {
+        Self { phase, message: None, look, stopping: false, stop: None }
+    }
+}
+
+/// How the attempt stands.
+#[must_use]
+pub fn judge(job: &Job, pod: Option<&Pod>, expected: &Expectations, now: Timestamp) -> Judgement {
+    if let Some(result) = annotation::<JobResult>(&job.metadata, names::RESULT_ANNOTATION) {
+        return Judgement::Over { result, recorded: true };
+    }
+    let stop: Option<Stop> = pod
+        .and_then(|pod| annotation(&pod.metadata, names::STOP_ANNOTATION))
+        .or_else(|| annotation(&job.metadata, names::STOP_ANNOTATION));
+    let judgement = match pod_phase(job, pod, MAIN) {
+        PodPhase::NoPod => no_pod(job, stop.as_ref(), now),
+        PodPhase::Waiting(waiting) => match pod {
+            Some(pod) => while_waiting(pod, &waiting, stop.as_ref(), now),
+            None => no_pod(job, stop.as_ref(), now),
+        },
+        PodPhase::Running { since } => while_running(since, expected, now),
+        PodPhase::Ended(end) => match pod {
+            Some(pod) => {
+                let waits = expected.collector && container_end(pod, COLLECTOR).is_none() && !is_terminal(pod);
+                if waits {
+                    let limit = LINGER_LIMIT + LINGER_LIMIT;
+                    let message = "the collector did not end after the command";
+                    limited(JobPhase::Running, end.finished, limit, now, FailureClass::Infrastructure, message)
+                } else {
+                    over(failure::of_end(&end, pod, stop.as_ref(), expected))
+                }
+            }
+            None => over(failure::of_loss(Loss::Deleted)),
+        },
+        PodPhase::Lost(loss) => lost(pod, loss, stop.as_ref(), now),
+    };
+    match judgement {
+        Judgement::Going(going) => Judgement::Going(Going { stopping: stop.is_some(), ..going }),
+        Judgement::Over { result, recorded } => {
+            let finished = result.finished.or(Some(now));
+            Judgement::Over { result: JobResult { finished, ..result }, recorded }
+        }
+    }
+}
+
+fn over(result: JobResult) -> Judgement {
+    Judgement::Over { result, recorded: false }
+}
+
+fn going(phase: JobPhase, look: Next) -> Judgement {
+    Judgement::Going(Going::at(phase, look))
+}
+
+/// Goes on until `limit` after `since`, then must be stopped.
+fn limited(
+    phase: JobPhase,
+    since: Option<Timestamp>,
+    limit: Duration,
+    now: Timestamp,
+    class: FailureClass,
+    message: &str,
+) -> Judgement {
+    let left = remaining(since, limit, now);
+    let shown = (!message.is_empty()).then(|| message.to_owned());
+    let going = Going { message: shown, ..Going::at(phase, Next::After(left.max(Duration::from_secs(1)))) };
+    Judgement::Going(if left.is_zero() { Going { stop: Some((class, message.to_owned())), ..going } } else { going })
+}
+
+/// What is left of `limit` since then; an unknown start leaves all of it.
+fn remaining(since: Option<Timestamp>, limit: Duration, now: Timestamp) -> Duration {
+    let passed = since.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
+    limit.saturating_sub(Duration::try_from(passed).unwrap_or_default())
+}
+
+fn no_pod(job: &Job, stop: Option<&Stop>, now: Timestamp) -> Judgement {
+    match stop {
+        // The Job is suspended: no pod will come.
+        Some(stop) => over(stop.result()),
+        None => limited(
+            JobPhase::Starting,
+            job.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            START_LIMIT,
+            now,
+            FailureClass::Unschedulable,
+            "no pod was made for 15 minutes: a quota may be used up or an admission policy refuses it",
+        ),
+    }
+}
+
+fn while_waiting(pod: &Pod, waiting: &Waiting, stop: Option<&Stop>, now: Timestamp) -> Judgement {
+    if is_terminal(pod) {
+        return over(match (stop, failure::of_source(pod)) {
+            (Some(stop), _) => stop.result(),
+            (None, Some(result)) => result,
+            (None, None) => {
+                JobResult::failed(FailureClass::Infrastructure, &format!("did not start: {}", waiting.message))
+            }
+        });
+    }
+    let (limit, class) = match waiting.cause {
+        WaitCause::Starting => (START_LIMIT, FailureClass::Infrastructure),
+        WaitCause::Unschedulable => (START_LIMIT, FailureClass::Unschedulable),
+        WaitCause::ImageMissing => (Duration::ZERO, FailureClass::Configuration),
+        WaitCause::ImagePull => (PULL_LIMIT, FailureClass::ImagePull),
+        WaitCause::MissingReference => (REFERENCE_LIMIT, FailureClass::Configuration),
+        WaitCause::InitFailed => match failure::of_source(pod) {
+            Some(result) => return over(result),
+            None => (SERVICE_LIMIT, FailureClass::ServiceNotReady),
+        },
+    };
+    match (limited(JobPhase::Starting, waiting.since, limit, now, class, &waiting.message), waiting.cause) {
+        (Judgement::Going(Going { stop: Some((class, _)), look, phase, .. }), WaitCause::Starting) => {
+            let message = "the container did not start for 15 minutes: see `kubectl describe pod`".to_owned();
+            Judgement::Going(Going { stop: Some((class, message)), ..Going::at(phase, look) })
+        }
+        (judgement, _) => judgement,
+    }
+}
+
+fn while_running(since: Option<Timestamp>, expected: &Expectations, now: Timestamp) -> Judgement {
+    if expected.agent {
+        // The agent counts the time itself, and the pod's own deadline stands behind it.
+        return going(JobPhase::Running, Next::OnChange);
+    }
+    let text = format!("stopped after its timeout of {} s; raise timeout", expected.timeout.as_secs());
+    match limited(JobPhase::Running, since, expected.timeout, now, FailureClass::DeadlineExceeded, &text) {
+        Judgement::Going(going) => Judgement::Going(Going { message: None, ..going }),
+        over @ Judgement::Over { .. } => over,
+    }
+}
+
+/// A pod that is being taken away may still run: nothing follows it before it is gone.
+fn lost(pod: Option<&Pod>, loss: Loss, stop: Option<&Stop>, now: Timestamp) -> Judgement {
+    if let Some(pod) = pod.filter(|pod| !is_terminal(pod)) {
+        match pod.metadata.deletion_timestamp.as_ref() {
+            Some(due) => {
+                let left = remaining(Some(due.0), GONE_LIMIT, now);
+                if !left.is_zero() {
+                    return going(JobPhase::Running, Next::After(left));
+                }
+            }
+            // Disrupted, but not taken away yet: kubelet or the eviction will do it, or the condition goes.
+            None => return going(JobPhase::Running, Next::After(Duration::from_secs(10))),
+        }
+    }
+    over(stop.map_or_else(|| failure::of_loss(loss), Stop::result))
+}
+
+/// Whether no container of the pod runs or will run.
+#[must_use]
+pub fn is_terminal(pod: &Pod) -> bool {
+    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+}
+
+/// When a foreign container that keeps the pod alive after its command must be ended; `None` when nothing lingers.
+#[must_use]
+pub fn lingers(pod: &Pod, now: Timestamp) -> Option<Duration> {
+    if is_terminal(pod) || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    if pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds) == Some(1) {
+        return None;
+    }
+    let end = container_end(pod, MAIN)?;
+    Some(remaining(end.finished, LINGER_LIMIT, now))
+}
+
+#[cfg(test)]
+#[path = "attempt_tests.rs"]
+mod tests;

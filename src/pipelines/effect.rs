@@ -1,0 +1,196 @@
+//! What a decision about a run wants done, and how it is written.
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
+use serde_json::{Map, Value, json};
+
+use super::names;
+use super::result::{JobResult, Outcome, Stop};
+use crate::api::run::PipelineRun;
+use crate::cluster::{Manifest, ManifestError, Target, Write};
+
+/// One change to the world.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Brings the trusted authorities into the namespace.
+    Trust(Box<ConfigMap>),
+    /// Brings the NetworkPolicy into the namespace.
+    Restrict(Box<NetworkPolicy>),
+    /// Keeps the pipeline as it is now.
+    Preserve(Box<ControllerRevision>),
+    /// Makes the run an owner of a revision that other runs made.
+    Reference {
+        /// The revision's name.
+        revision: String,
+        /// As it was read: the owners are replaced as a whole.
+        resource_version: Option<String>,
+        /// All owners.
+        owners: Vec<OwnerReference>,
+    },
+    /// Marks the run as begun: finalizer, revision and start.
+    Begin {
+        /// As it was read: the finalizers are replaced as a whole.
+        resource_version: Option<String>,
+        /// All finalizers.
+        finalizers: Vec<String>,
+        /// The revision's name.
+        revision: String,
+        /// When.
+        started: jiff::Timestamp,
+    },
+    /// Claims a job that must never run twice.
+    Claim(Box<ConfigMap>),
+    /// Starts an attempt.
+    Start(Box<Job>),
+    /// Ends the pod in order: command first, collector last; the pod, its messages and logs stay.
+    EndPod {
+        /// The pod.
+        pod: String,
+        /// Why; absent when only foreign containers are left.
+        stop: Option<Stop>,
+    },
+    /// Ends a Job whose pod has no node yet: nothing has run, and nothing will.
+    Suspend {
+        /// The Job.
+        job: String,
+        /// Why.
+        stop: Stop,
+    },
+    /// Writes down how an attempt ended.
+    Record {
+        /// The Job.
+        job: String,
+        /// How.
+        result: JobResult,
+    },
+    /// Writes down that a claimed job vanished.
+    RecordClaim {
+        /// The claim.
+        claim: String,
+        /// How.
+        result: JobResult,
+    },
+    /// Writes down how the run ended, and lets it go.
+    Finish {
+        /// As it was read: the finalizers are replaced as a whole.
+        resource_version: Option<String>,
+        /// The other finalizers.
+        finalizers: Vec<String>,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Lets a run go that is being deleted.
+    Release {
+        /// As it was read.
+        resource_version: Option<String>,
+        /// The other finalizers.
+        finalizers: Vec<String>,
+    },
+    /// Deletes a run whose time to live is over.
+    Expire {
+        /// Its uid.
+        uid: Option<String>,
+    },
+}
+
+/// How an annotation's value is written.
+fn text<T: serde::Serialize>(value: &T) -> Value {
+    serde_json::to_string(value).unwrap_or_default().into()
+}
+
+impl Effect {
+    /// The write that does it, for the run of that name.
+    ///
+    /// # Errors
+    /// When an object can't be written as JSON.
+    pub fn write(&self, namespace: &str, run: &str) -> Result<Write, ManifestError> {
+        let on_run = |resource_version: &Option<String>, finalizers: &[String], annotations: Map<String, Value>| {
+            let mut metadata = json!({ "finalizers": finalizers });
+            if let Some(map) = metadata.as_object_mut() {
+                if let Some(version) = resource_version {
+                    map.insert("resourceVersion".to_owned(), version.clone().into());
+                }
+                if !annotations.is_empty() {
+                    map.insert("annotations".to_owned(), annotations.into());
+                }
+            }
+            Write::Merge { target: Target::of::<PipelineRun>(namespace, run), patch: json!({ "metadata": metadata }) }
+        };
+        Ok(match self {
+            Self::Trust(config_map) => Write::Apply(Manifest::of(config_map.as_ref())?),
+            Self::Restrict(policy) => Write::Apply(Manifest::of(policy.as_ref())?),
+            Self::Preserve(revision) => Write::Create(Manifest::of(revision.as_ref())?),
+            Self::Reference { revision, resource_version, owners } => Write::Merge {
+                target: Target::of::<ControllerRevision>(namespace, revision),
+                patch: json!({ "metadata": { "resourceVersion": resource_version, "ownerReferences": owners } }),
+            },
+            Self::Begin { resource_version, finalizers, revision, started } => {
+                let annotations = Map::from_iter([
+                    (names::REVISION_ANNOTATION.to_owned(), revision.clone().into()),
+                    (names::STARTED_ANNOTATION.to_owned(), started.to_string().into()),
+                ]);
+                on_run(resource_version, finalizers, annotations)
+            }
+            Self::Claim(claim) => Write::Create(Manifest::of(claim.as_ref())?),
+            Self::Start(job) => Write::Create(Manifest::of(job.as_ref())?),
+            Self::EndPod { pod, stop } => {
+                let mut patch = json!({ "spec": { "activeDeadlineSeconds": 1 } });
+                if let (Some(stop), Some(map)) = (stop, patch.as_object_mut()) {
+                    map.insert("metadata".to_owned(), json!({ "annotations": { names::STOP_ANNOTATION: text(stop) } }));
+                }
+                Write::Merge { target: Target::of::<Pod>(namespace, pod), patch }
+            }
+            Self::Suspend { job, stop } => Write::Merge {
+                target: Target::of::<Job>(namespace, job),
+                patch: json!({
+                    "metadata": { "annotations": { names::STOP_ANNOTATION: text(stop) } },
+                    "spec": { "suspend": true },
+                }),
+            },
+            Self::Record { job, result } => Write::Merge {
+                target: Target::of::<Job>(namespace, job),
+                patch: json!({ "metadata": {
+                    "annotations": { names::RESULT_ANNOTATION: text(result) },
+                    "labels": { names::FINISHED_LABEL: "true" },
+                } }),
+            },
+            Self::RecordClaim { claim, result } => Write::Merge {
+                target: Target::of::<ConfigMap>(namespace, claim),
+                patch: json!({ "metadata": { "annotations": { names::RESULT_ANNOTATION: text(result) } } }),
+            },
+            Self::Finish { resource_version, finalizers, outcome } => {
+                let annotations = Map::from_iter([(names::OUTCOME_ANNOTATION.to_owned(), text(outcome))]);
+                on_run(resource_version, finalizers, annotations)
+            }
+            Self::Release { resource_version, finalizers } => on_run(resource_version, finalizers, Map::new()),
+            Self::Expire { uid } => {
+                Write::Delete { target: Target::of::<PipelineRun>(namespace, run), uid: uid.clone() }
+            }
+        })
+    }
+
+    /// A short description for logs.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Trust(_) => "apply trusted authorities".to_owned(),
+            Self::Restrict(_) => "apply network policy".to_owned(),
+            Self::Preserve(revision) => format!("create revision {}", revision.name_any()),
+            Self::Reference { revision, .. } => format!("own revision {revision}"),
+            Self::Begin { .. } => "begin the run".to_owned(),
+            Self::Claim(claim) => format!("claim {}", claim.name_any()),
+            Self::Start(job) => format!("start job {}", job.name_any()),
+            Self::EndPod { pod, .. } => format!("end pod {pod}"),
+            Self::Suspend { job, .. } => format!("suspend job {job}"),
+            Self::Record { job, .. } => format!("record the result of {job}"),
+            Self::RecordClaim { claim, .. } => format!("record that {claim} vanished"),
+            Self::Finish { .. } => "finish the run".to_owned(),
+            Self::Release { .. } => "release the run".to_owned(),
+            Self::Expire { .. } => "delete the run after its time to live".to_owned(),
+        }
+    }
+}

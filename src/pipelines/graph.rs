@@ -1,0 +1,302 @@
+//! The jobs of a pipeline as a graph: what each needs, and the cells of its matrix.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::pipeline::{JobSpec, Matrix, PipelineSpec};
+
+/// The most jobs of a pipeline, `finally` included.
+pub const MAX_JOBS: usize = 144;
+/// The most cells of a run.
+pub const MAX_CELLS: usize = 256;
+
+/// Why jobs are no graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// Two jobs have one name.
+    #[error("spec.jobs: the name `{0}` stands twice; rename one")]
+    Duplicate(String),
+    /// A need that is no job.
+    #[error("spec.jobs: `{job}` needs `{need}`, which the pipeline does not have")]
+    UnknownNeed {
+        /// The job.
+        job: String,
+        /// What it names.
+        need: String,
+    },
+    /// Jobs that wait for each other.
+    #[error("spec.jobs: needs go round in a circle: {}; take one of them away", .0.join(" → "))]
+    Cycle(Vec<String>),
+    /// Too many jobs.
+    #[error("spec.jobs: {0} jobs, at most {MAX_JOBS} are possible; split the pipeline")]
+    TooManyJobs(usize),
+    /// Too many cells.
+    #[error("spec.jobs: the matrices have more than {MAX_CELLS} cells in all; remove values")]
+    TooManyCells,
+    /// An axis of a matrix that can't be used.
+    #[error("spec.jobs: `{job}`: matrix axis `{axis}` has no value or stands twice")]
+    Axis {
+        /// The job.
+        job: String,
+        /// The axis.
+        axis: String,
+    },
+    /// Two cells would look the same.
+    #[error("spec.jobs: `{0}`: two cells of the matrix have the same values; remove one")]
+    SameCells(String),
+}
+
+/// All jobs, each behind those it needs; `finally` last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    nodes: Vec<Node>,
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// As the pipeline says.
+    pub spec: JobSpec,
+    /// Positions of the jobs it needs; all are lower than its own.
+    pub needs: Vec<usize>,
+    /// Its cells; without a matrix exactly one.
+    pub cells: Vec<Cell>,
+    /// Whether it stands in `finally`.
+    pub is_finally: bool,
+    /// Its place in the pipeline as written.
+    pub position: usize,
+}
+
+/// One cell: a job with one combination of its matrix' values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// The job's name, for a matrix with the values: `job (value, value)`.
+    pub name: String,
+    /// Axis and value.
+    pub values: Vec<(String, String)>,
+}
+
+impl Graph {
+    /// The graph of a pipeline.
+    ///
+    /// # Errors
+    /// When a name stands twice, a need is unknown, needs form a circle, or there are too many.
+    pub fn of(pipeline: &PipelineSpec) -> Result<Self, GraphError> {
+        let written: Vec<(&JobSpec, bool)> = pipeline
+            .jobs
+            .iter()
+            .map(|job| (job, false))
+            .chain(pipeline.finally.iter().map(|job| (job, true)))
+            .collect();
+        if written.len() > MAX_JOBS {
+            return Err(GraphError::TooManyJobs(written.len()));
+        }
+        let mut known: BTreeMap<&str, bool> = BTreeMap::new();
+        for (job, is_finally) in &written {
+            if known.insert(&job.name, *is_finally).is_some() {
+                return Err(GraphError::Duplicate(job.name.clone()));
+            }
+        }
+        for (job, is_finally) in &written {
+            for need in &job.needs {
+                // A job can't wait for what waits for all jobs.
+                let reachable = known.get(need.as_str()).is_some_and(|need_is_finally| *is_finally || !need_is_finally);
+                if !reachable {
+                    return Err(GraphError::UnknownNeed { job: job.name.clone(), need: need.clone() });
+                }
+            }
+        }
+        Self::sorted(&written)
+    }
+
+    /// Puts each job behind its needs, otherwise as written.
+    fn sorted(written: &[(&JobSpec, bool)]) -> Result<Self, GraphError> {
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        let mut total_cells = 0;
+        while nodes.len() < written.len() {
+            let before = nodes.len();
+            for (position, (job, is_finally)) in written.iter().enumerate() {
+                if places.contains_key(&job.name) {
+                    continue;
+                }
+                let mut needs = Vec::new();
+                for need in job.needs.iter().collect::<BTreeSet<_>>() {
+                    match places.get(need) {
+                        Some(place) => needs.push(*place),
+                        None => break,
+                    }
+                }
+                if needs.len() < job.needs.iter().collect::<BTreeSet<_>>().len() {
+                    continue;
+                }
+                let cells = cells_of(job)?;
+                total_cells += cells.len();
+                if total_cells > MAX_CELLS {
+                    return Err(GraphError::TooManyCells);
+                }
+                places.insert(job.name.clone(), nodes.len());
+                nodes.push(Node { spec: (*job).clone(), needs, cells, is_finally: *is_finally, position });
+            }
+            if nodes.len() == before {
+                return Err(GraphError::Cycle(circle(written, &places)));
+            }
+        }
+        Ok(Self { nodes })
+    }
+
+    /// The jobs, each behind those it needs.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The job at this place.
+    #[must_use]
+    pub fn node(&self, place: usize) -> Option<&Node> {
+        self.nodes.get(place)
+    }
+
+    /// How many cells in all.
+    #[must_use]
+    pub fn cell_count(&self) -> usize {
+        self.nodes.iter().map(|node| node.cells.len()).sum()
+    }
+}
+
+/// One circle among the jobs that found no place: every such job needs another such job, so following them returns.
+fn circle(written: &[(&JobSpec, bool)], places: &BTreeMap<String, usize>) -> Vec<String> {
+    let open: BTreeMap<&str, &JobSpec> = written
+        .iter()
+        .filter(|(job, _)| !places.contains_key(&job.name))
+        .map(|(job, _)| (job.name.as_str(), *job))
+        .collect();
+    let mut path: Vec<String> = Vec::new();
+    let mut here = open.keys().next().copied();
+    while let Some(name) = here {
+        if let Some(start) = path.iter().position(|seen| seen == name) {
+            let mut found = path.split_off(start);
+            found.push(name.to_owned());
+            return found;
+        }
+        path.push(name.to_owned());
+        here = open
+            .get(name)
+            .and_then(|job| job.needs.iter().find(|need| open.contains_key(need.as_str())))
+            .map(String::as_str);
+    }
+    path
+}
+
+fn cells_of(job: &JobSpec) -> Result<Vec<Cell>, GraphError> {
+    let Some(matrix) = &job.matrix else {
+        return Ok(vec![Cell { name: job.name.clone(), values: Vec::new() }]);
+    };
+    let cells: Vec<Cell> = combinations(job, matrix)?
+        .into_iter()
+        .map(|values| {
+            let shown: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();
+            Cell { name: format!("{} ({})", job.name, shown.join(", ")), values }
+        })
+        .collect();
+    let names: BTreeSet<&str> = cells.iter().map(|cell| cell.name.as_str()).collect();
+    if names.len() < cells.len() {
+        return Err(GraphError::SameCells(job.name.clone()));
+    }
+    Ok(cells)
+}
+
+fn combinations(job: &JobSpec, matrix: &Matrix) -> Result<Vec<Vec<(String, String)>>, GraphError> {
+    let mut seen = BTreeSet::new();
+    let mut combined: Vec<Vec<(String, String)>> = vec![Vec::new()];
+    for axis in &matrix.axes {
+        if axis.values.is_empty() || !seen.insert(axis.name.to_ascii_uppercase()) {
+            return Err(GraphError::Axis { job: job.name.clone(), axis: axis.name.clone() });
+        }
+        if combined.len().saturating_mul(axis.values.len()) > MAX_CELLS {
+            return Err(GraphError::TooManyCells);
+        }
+        combined = combined
+            .iter()
+            .flat_map(|before| {
+                axis.values.iter().map(move |value| {
+                    let mut cell = before.clone();
+                    cell.push((axis.name.clone(), value.clone()));
+                    cell
+                })
+            })
+            .collect();
+    }
+    Ok(combined)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::api::pipeline::Axis;
+
+    fn job(name: &str, needs: &[&str]) -> JobSpec {
+        JobSpec {
+            name: name.to_owned(),
+            needs: needs.iter().map(|need| (*need).to_owned()).collect(),
+            run: Some("true".to_owned()),
+            ..JobSpec::default()
+        }
+    }
+
+    fn pipeline(jobs: Vec<JobSpec>) -> PipelineSpec {
+        PipelineSpec { jobs, ..PipelineSpec::default() }
+    }
+
+    #[test]
+    fn every_job_stands_behind_what_it_needs() {
+        let graph = Graph::of(&pipeline(vec![job("c", &["a", "b"]), job("b", &["a"]), job("a", &[])])).unwrap();
+        let names: Vec<_> = graph.nodes().iter().map(|node| node.spec.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        for (place, node) in graph.nodes().iter().enumerate() {
+            assert!(node.needs.iter().all(|need| *need < place));
+        }
+    }
+
+    #[test]
+    fn a_circle_is_refused_with_its_path() {
+        let error = Graph::of(&pipeline(vec![job("a", &["c"]), job("b", &["a"]), job("c", &["b"]), job("d", &["a"])]))
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, GraphError::Cycle(path) if path.len() == 4 && path.first() == path.last()), "{text}");
+        assert!(text.contains(" → "), "{text}");
+    }
+
+    #[test]
+    fn unknown_needs_and_double_names_are_refused() {
+        let unknown = Graph::of(&pipeline(vec![job("a", &["zebra"])])).unwrap_err();
+        assert!(matches!(unknown, GraphError::UnknownNeed { .. }));
+        let double = Graph::of(&pipeline(vec![job("a", &[]), job("a", &[])])).unwrap_err();
+        assert!(matches!(double, GraphError::Duplicate(_)));
+    }
+
+    #[test]
+    fn a_job_can_not_wait_for_a_finally_job() {
+        let mut spec = pipeline(vec![job("a", &["end"])]);
+        spec.finally = vec![job("end", &[])];
+        assert!(matches!(Graph::of(&spec).unwrap_err(), GraphError::UnknownNeed { .. }));
+    }
+
+    #[test]
+    fn a_matrix_has_one_cell_per_combination() {
+        let axis = |name: &str, values: &[&str]| Axis {
+            name: name.to_owned(),
+            values: values.iter().map(|value| (*value).to_owned()).collect(),
+        };
+        let mut with_matrix = job("unit", &[]);
+        with_matrix.matrix =
+            Some(Matrix { axes: vec![axis("group", &["models", "api"]), axis("n", &["1", "2"])], ..Matrix::default() });
+        let graph = Graph::of(&pipeline(vec![with_matrix.clone()])).unwrap();
+        let names: Vec<_> = graph.node(0).unwrap().cells.iter().map(|cell| cell.name.clone()).collect();
+        assert_eq!(names, ["unit (models, 1)", "unit (models, 2)", "unit (api, 1)", "unit (api, 2)"]);
+        let wide: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+        let wide = Axis { name: "w".to_owned(), values: wide };
+        with_matrix.matrix = Some(Matrix { axes: vec![wide, axis("n", &["1", "2"])], ..Matrix::default() });
+        assert_eq!(Graph::of(&pipeline(vec![with_matrix])).unwrap_err(), GraphError::TooManyCells);
+    }
+}

@@ -1,0 +1,264 @@
+//! The Kubernetes Job of one attempt: its name, labels and pod.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::core::ObjectMeta;
+
+use super::definition::Definition;
+use super::environment;
+use super::failure::{Expectations, MAIN};
+use super::graph::{Cell, Node};
+use super::names;
+use super::pods;
+use super::services;
+use super::settings::Settings;
+use crate::api::duration::Period;
+use crate::api::names::CommitSha;
+use crate::api::pipeline::{Effects, JobSpec, Parameters, ServiceSpec};
+use crate::api::pod::PodOptions;
+use crate::api::run::PipelineRunSpec;
+use crate::workload::{self, JobParts, restricted_container, restricted_pod};
+
+/// What all jobs of a run share.
+#[derive(Debug, Clone)]
+pub struct RunContext<'a> {
+    /// The run's name.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// Its specification.
+    pub spec: &'a PipelineRunSpec,
+    /// The run as owner.
+    pub owner: Option<OwnerReference>,
+    /// What it executes.
+    pub definition: &'a Definition,
+    /// All parameters with their values.
+    pub parameters: &'a Parameters,
+    /// The commit, as soon as it is known.
+    pub commit: Option<&'a CommitSha>,
+    /// The operator's configuration.
+    pub settings: &'a Settings,
+}
+
+impl RunContext<'_> {
+    /// Whether the run's code is a pull request's: hostile.
+    #[must_use]
+    pub fn is_pull_request(&self) -> bool {
+        self.spec.revision.as_ref().is_some_and(|revision| revision.pull_request.is_some())
+    }
+
+    /// The services beside the job: its own before the defaults of the same name.
+    #[must_use]
+    pub fn services(&self, job: &JobSpec) -> Vec<ServiceSpec> {
+        let defaults = self.definition.pipeline.defaults.iter().flat_map(|defaults| &defaults.services);
+        let missing = defaults.filter(|default| !job.services.iter().any(|own| own.name == default.name));
+        job.services.iter().chain(missing).cloned().collect()
+    }
+
+    /// How long the command may take.
+    #[must_use]
+    pub fn timeout(&self, job: &JobSpec) -> Duration {
+        let defaults = self.definition.pipeline.defaults.as_ref().and_then(|defaults| defaults.timeout.as_ref());
+        job.timeout.as_ref().or(defaults).map_or(Duration::from_secs(15 * 60), Period::length)
+    }
+
+    /// Whether the pod needs the agent, or is one plain container.
+    #[must_use]
+    pub fn needs_agent(&self, job: &JobSpec) -> bool {
+        self.definition.checks_out(job) || !self.services(job).is_empty() || needs_collector(job)
+    }
+
+    /// What is expected of the job's attempts.
+    #[must_use]
+    pub fn expectations(&self, job: &JobSpec) -> Expectations {
+        Expectations {
+            timeout: self.timeout(job),
+            agent: self.needs_agent(job),
+            collector: needs_collector(job),
+            reports: job.reports.clone(),
+            outputs: job.outputs.clone(),
+            resolves: false,
+        }
+    }
+
+    /// The pod's settings: the job's before the defaults, without what a pull request must not have.
+    #[must_use]
+    pub fn pod_options(&self, job: &JobSpec) -> PodOptions {
+        let defaults = self.definition.pipeline.defaults.as_ref().and_then(|defaults| defaults.pod.as_ref());
+        let mut options = job.pod.as_ref().or(defaults).cloned().unwrap_or_default();
+        if self.is_pull_request() {
+            options.service_account_name = None;
+            options.volumes.retain(|volume| volume.secret.is_none() && volume.persistent_volume_claim.is_none());
+        }
+        options
+    }
+
+    /// What the pull request's run does without, as `job: field`.
+    #[must_use]
+    pub fn ignored_in_pull_request(&self, job: &JobSpec) -> Vec<String> {
+        if !self.is_pull_request() {
+            return Vec::new();
+        }
+        let defaults = self.definition.pipeline.defaults.as_ref().and_then(|defaults| defaults.pod.as_ref());
+        let Some(options) = job.pod.as_ref().or(defaults) else {
+            return Vec::new();
+        };
+        let account = options.service_account_name.iter().map(|_| format!("{}: pod.serviceAccountName", job.name));
+        let volumes = options
+            .volumes
+            .iter()
+            .filter(|volume| volume.secret.is_some() || volume.persistent_volume_claim.is_some())
+            .map(|volume| format!("{}: pod.volumes.{}", job.name, volume.name));
+        account.chain(volumes).collect()
+    }
+}
+
+/// Whether a sidecar reads what the job leaves behind.
+#[must_use]
+pub fn needs_collector(job: &JobSpec) -> bool {
+    !job.reports.is_empty() || !job.artifacts.is_empty() || !job.outputs.is_empty()
+}
+
+/// The job's effects.
+#[must_use]
+pub fn effects(job: &JobSpec) -> Effects {
+    job.effects.unwrap_or_default()
+}
+
+/// The Job of one attempt at one cell. `needs` are the outputs of the jobs it needs, as variables.
+#[must_use]
+pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, needs: &BTreeMap<String, String>) -> Job {
+    let spec = &node.spec;
+    let options = run.pod_options(spec);
+    let defaults = run.definition.pipeline.defaults.as_ref();
+    let image = spec.image.as_deref().or(defaults.and_then(|defaults| defaults.image.as_deref()));
+    let agent = run.needs_agent(spec);
+    let beside = run.services(spec);
+    let timeout = run.timeout(spec);
+    let resources = options.resources.as_ref().or(defaults.and_then(|defaults| defaults.resources.as_ref()));
+    let command = if agent { pods::agent_command(timeout) } else { pods::plain_command() };
+    let main = restricted_container(Container {
+        name: MAIN.to_owned(),
+        image: image.map(str::to_owned),
+        command: Some(command),
+        working_dir: Some(pods::WORKSPACE.to_owned()),
+        env: Some(environment::of_job(run, spec, cell, &beside, needs)),
+        resources: Some(pods::resources(resources, "50m", "64Mi", "1Gi")),
+        volume_mounts: Some(pods::main_mounts(agent, run.settings, &options)),
+        ..Container::default()
+    });
+    let mut init = Vec::new();
+    if agent {
+        init.push(pods::source(run, spec));
+        init.extend(beside.iter().map(|service| services::sidecar(service, run.settings)));
+    }
+    if needs_collector(spec) {
+        init.push(pods::collector(run, spec));
+    }
+    let pod = restricted_pod(
+        PodSpec {
+            containers: vec![main],
+            init_containers: (!init.is_empty()).then_some(init),
+            volumes: Some(pods::volumes(agent, needs_collector(spec), &beside, run.settings, &options)),
+            active_deadline_seconds: i64::try_from((timeout + pods::NET).as_secs()).ok(),
+            termination_grace_period_seconds: Some(120),
+            ..PodSpec::default()
+        },
+        Some(&options),
+    );
+    finish(run, &spec.name, &cell.name, attempt, spec.script().unwrap_or_default(), &options, pod)
+}
+
+/// The Job that reads which commit the run's branch or tag names.
+#[must_use]
+pub fn resolve_job(run: &RunContext<'_>, attempt: u32) -> Job {
+    let timeout = RESOLVE_TIMEOUT;
+    let pod = restricted_pod(
+        PodSpec {
+            containers: vec![pods::resolver(run)],
+            volumes: Some(pods::trust_volume(run.settings).into_iter().collect()),
+            active_deadline_seconds: i64::try_from((timeout + pods::NET).as_secs()).ok(),
+            termination_grace_period_seconds: Some(10),
+            ..PodSpec::default()
+        },
+        None,
+    );
+    finish(run, "resolve", names::RESOLVE, attempt, "", &PodOptions::default(), pod)
+}
+
+/// How long a git server may take to name a commit.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn finish(
+    run: &RunContext<'_>,
+    job_name: &str,
+    cell: &str,
+    attempt: u32,
+    script: &str,
+    options: &PodOptions,
+    pod: PodSpec,
+) -> Job {
+    let mut labels = names::run_labels(run.name, &run.spec.pipeline_ref.name);
+    labels.insert(names::JOB_LABEL.to_owned(), job_name.to_owned());
+    let annotations = BTreeMap::from([
+        (names::CELL_ANNOTATION.to_owned(), cell.to_owned()),
+        (names::ATTEMPT_ANNOTATION.to_owned(), attempt.to_string()),
+    ]);
+    let mut job = workload::job(JobParts {
+        name: names::attempt_name(run.name, run.uid, cell, attempt),
+        namespace: run.namespace.to_owned(),
+        labels: labels.clone(),
+        annotations: annotations.clone(),
+        owner: run.owner.clone(),
+        pod,
+    });
+    if let Some(template) = job.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut()) {
+        // The operator's own win over the user's. The script stands in the pod alone: the Job need not hold it twice.
+        let mut pod_labels = options.labels.clone();
+        pod_labels.extend(labels);
+        let mut pod_annotations = options.annotations.clone();
+        pod_annotations.extend(annotations);
+        if !script.is_empty() {
+            pod_annotations.insert(names::SCRIPT_ANNOTATION.to_owned(), script.to_owned());
+        }
+        template.labels = Some(pod_labels);
+        template.annotations = Some(pod_annotations);
+    }
+    job
+}
+
+/// The claim of a job with `effects: Once`: made before its Job, so that a Job that vanished is never made again.
+///
+/// Its owner does not control it, and it holds what was observed: so a claim that another operator made from another
+/// observation is a stranger's, not an answer that was lost, and its Job is not made a second time.
+#[must_use]
+pub fn claim(run: &RunContext<'_>, job_name: &str, cell: &str, observation: &str) -> ConfigMap {
+    let mut labels = names::run_labels(run.name, &run.spec.pipeline_ref.name);
+    labels.insert(names::JOB_LABEL.to_owned(), job_name.to_owned());
+    let owner = run.owner.clone().map(|owner| OwnerReference { controller: None, ..owner });
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(names::attempt_name(run.name, run.uid, cell, 1)),
+            namespace: Some(run.namespace.to_owned()),
+            labels: Some(labels),
+            annotations: Some(BTreeMap::from([
+                (names::CELL_ANNOTATION.to_owned(), cell.to_owned()),
+                (names::OBSERVATION_ANNOTATION.to_owned(), observation.to_owned()),
+            ])),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        immutable: Some(true),
+        ..ConfigMap::default()
+    }
+}
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

@@ -1,0 +1,125 @@
+//! Names, labels and annotations of what a run makes: deterministic, so that nothing is ever made twice.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
+
+/// Label: the run's name.
+pub const RUN_LABEL: &str = "timetracker.dev/run";
+/// Label: the pipeline's name.
+pub const PIPELINE_LABEL: &str = "timetracker.dev/pipeline";
+/// Label and annotation: the job's name in the pipeline.
+pub const JOB_LABEL: &str = "timetracker.dev/job";
+/// Label, set to `true` together with a Job's result: what no longer takes room.
+pub const FINISHED_LABEL: &str = "timetracker.dev/finished";
+/// Label of runs that a trigger or the plugin made: only these have a default `ttl`.
+pub const EVENT_LABEL: &str = "timetracker.dev/event";
+/// Annotation: the cell's full name.
+pub const CELL_ANNOTATION: &str = "timetracker.dev/cell";
+/// Annotation: which attempt, from 1.
+pub const ATTEMPT_ANNOTATION: &str = "timetracker.dev/attempt";
+/// Annotation on a pod: the script, which a downward API volume shows as a file (nothing expands it).
+pub const SCRIPT_ANNOTATION: &str = "timetracker.dev/script";
+/// Annotation on a Job (or a claim without one): how the attempt ended, as JSON. Written once.
+pub const RESULT_ANNOTATION: &str = "timetracker.dev/result";
+/// Annotation on a pod or a Job: why and when it was told to stop, as JSON.
+pub const STOP_ANNOTATION: &str = "timetracker.dev/stop";
+/// Annotation on a run: the ControllerRevision it executes.
+pub const REVISION_ANNOTATION: &str = "timetracker.dev/pipeline-revision";
+/// Annotation on a run: when it began.
+pub const STARTED_ANNOTATION: &str = "timetracker.dev/started";
+/// Annotation on a run: how it ended, as JSON. A run that has it never does anything again.
+pub const OUTCOME_ANNOTATION: &str = "timetracker.dev/outcome";
+/// Annotation on a claim: the observation from which it was made.
+pub const OBSERVATION_ANNOTATION: &str = "timetracker.dev/observation";
+/// Finalizer of a run, only while it runs: pods end in order before the run goes.
+pub const FINALIZER: &str = "timetracker.dev/end-pods";
+/// The ConfigMap with the trusted CA bundle in each namespace with runs.
+pub const TRUST_CONFIG_MAP: &str = "timetracker-trusted-ca";
+/// The NetworkPolicy of job pods in each namespace with runs.
+pub const NETWORK_POLICY: &str = "timetracker-pipeline-jobs";
+/// Annotation on [`TRUST_CONFIG_MAP`] and [`NETWORK_POLICY`]: the hash of what was applied.
+pub const CONTENT_ANNOTATION: &str = "timetracker.dev/content";
+/// The component label's value of job pods.
+pub const COMPONENT: &str = "pipeline-job";
+/// The managed-by label's value.
+pub const MANAGED_BY: &str = "timetracker-operator";
+/// The pseudo job that reads a branch's or tag's commit; no job of a pipeline can have this name.
+pub const RESOLVE: &str = "(revision)";
+
+/// Ten hexadecimal digits of the parts; no two lists of parts give the same text to the hash.
+#[must_use]
+pub fn short_hash(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex::encode(hash.finalize()).chars().take(10).collect()
+}
+
+/// The name of the Kubernetes Job of one attempt: `<run>-<hash>`, at most 51 characters.
+#[must_use]
+pub fn attempt_name(run: &str, run_uid: &str, cell: &str, attempt: u32) -> String {
+    let stem: String = run.chars().take(40).collect();
+    format!("{stem}-{}", short_hash(&[run_uid, cell, &attempt.to_string()]))
+}
+
+/// The name of the ControllerRevision with this content.
+#[must_use]
+pub fn revision_name(pipeline: &str, content: &str) -> String {
+    let stem: String = pipeline.chars().take(40).collect();
+    format!("{stem}-{}", short_hash(&[content]))
+}
+
+/// The labels that everything made for a run carries.
+#[must_use]
+pub fn run_labels(run: &str, pipeline: &str) -> BTreeMap<String, String> {
+    let label = |text: &str| text.chars().take(63).collect::<String>();
+    BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "timetracker-pipelines".to_owned()),
+        ("app.kubernetes.io/instance".to_owned(), label(run)),
+        ("app.kubernetes.io/component".to_owned(), COMPONENT.to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), MANAGED_BY.to_owned()),
+        (RUN_LABEL.to_owned(), label(run)),
+        (PIPELINE_LABEL.to_owned(), label(pipeline)),
+    ])
+}
+
+/// Selects the children of one run.
+#[must_use]
+pub fn run_selector(run: &str) -> String {
+    format!("app.kubernetes.io/managed-by={MANAGED_BY},{RUN_LABEL}={run}")
+}
+
+/// Selects the children of all runs: what the controller watches.
+pub const CHILD_SELECTOR: &str = "app.kubernetes.io/managed-by=timetracker-operator,timetracker.dev/run";
+
+/// Selects Jobs that take room: those whose end is not recorded yet.
+pub const BUSY_SELECTOR: &str = "app.kubernetes.io/managed-by=timetracker-operator,app.kubernetes.io/component=pipeline-job,!timetracker.dev/finished";
+
+/// `name` as a part of an environment variable's name.
+#[must_use]
+pub fn variable(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jobs_name_depends_on_run_cell_and_attempt_and_fits() {
+        let run = "r".repeat(60);
+        let name = attempt_name(&run, "u", "unit (models)", 1);
+        assert!(name.len() <= 51, "{name}");
+        assert_eq!(name, attempt_name(&run, "u", "unit (models)", 1));
+        assert_ne!(name, attempt_name(&run, "u", "unit (models)", 2));
+        assert_ne!(name, attempt_name(&run, "other", "unit (models)", 1));
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        assert_ne!(short_hash(&["ab", "c"]), short_hash(&["a", "bc"]));
+    }
+}

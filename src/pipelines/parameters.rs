@@ -1,0 +1,297 @@
+//! Whether a run fits its pipeline: parameters, and what this operator does not execute.
+
+use std::collections::BTreeSet;
+
+use super::definition::Definition;
+use super::graph::{Graph, GraphError};
+use super::settings::Settings;
+use crate::api::names::{GitRef, NameError};
+use crate::api::pipeline::{JobSpec, ParamSpec, ParamType, Parameters, ServiceSpec};
+use crate::api::pod::EnvironmentVariable;
+use crate::api::run::PipelineRunSpec;
+
+/// The most bytes of one value.
+const MAX_VALUE: usize = 8 * 1024;
+/// The most bytes of all values.
+const MAX_VALUES: usize = 64 * 1024;
+
+/// Why a run is refused before its first job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The pipeline never appeared.
+    #[error("Pipeline {0} does not exist in this namespace; apply it, then make a new run")]
+    PipelineNotFound(String),
+    /// The repository never appeared.
+    #[error(
+        "SourceRepository {0}, which the pipeline names, does not exist in this namespace; apply it, then make a new run"
+    )]
+    RepositoryNotFound(String),
+    /// The jobs are no graph.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A parameter does not fit.
+    #[error("spec.params: `{name}`: {why}")]
+    Parameter {
+        /// Its name, shortened.
+        name: String,
+        /// Why, and what fits.
+        why: String,
+    },
+    /// A branch or tag that Git does not take.
+    #[error("spec.revision: {0}")]
+    Revision(#[from] NameError),
+    /// Code is wanted, but which is not said.
+    #[error("{0}")]
+    RevisionMissing(&'static str),
+    /// A field whose meaning this version does not execute; it is never ignored silently.
+    #[error("{field} is not supported by this version of the operator; remove it, then make a new run")]
+    NotSupported {
+        /// Its path.
+        field: String,
+    },
+    /// A Secret in a pull request's run.
+    #[error(
+        "{field} takes a value from a Secret, which a pull request's run must not see; remove it or run the commit without spec.revision.pullRequest"
+    )]
+    SecretInPullRequest {
+        /// Its path.
+        field: String,
+    },
+    /// A job that can't be built.
+    #[error("{field}: {why}")]
+    Job {
+        /// Its path.
+        field: String,
+        /// Why, and what to write.
+        why: String,
+    },
+    /// Pull requests from forks are never run.
+    #[error("the commit comes from a fork, and the SourceRepository's forkPullRequests is Deny")]
+    ForkDenied,
+}
+
+impl Refusal {
+    /// A static word.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::PipelineNotFound(_) => "PipelineNotFound",
+            Self::RepositoryNotFound(_) => "RepositoryNotFound",
+            Self::Graph(_) => "InvalidGraph",
+            Self::Parameter { .. } => "InvalidParameter",
+            Self::Revision(_) => "InvalidRevision",
+            Self::RevisionMissing(_) => "RevisionMissing",
+            Self::NotSupported { .. } => "NotSupported",
+            Self::SecretInPullRequest { .. } => "SecretInPullRequest",
+            Self::Job { .. } => "InvalidJob",
+            Self::ForkDenied => "ForkDenied",
+        }
+    }
+}
+
+/// A run that may start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    /// The jobs.
+    pub graph: Graph,
+    /// All parameters with their values.
+    pub parameters: Parameters,
+}
+
+/// Checks a run against its definition.
+///
+/// # Errors
+/// The first thing that does not fit, named by its field.
+pub fn accept(definition: &Definition, run: &PipelineRunSpec, settings: &Settings) -> Result<Accepted, Refusal> {
+    let graph = Graph::of(&definition.pipeline)?;
+    let parameters = values(&definition.pipeline.params, run)?;
+    if run.rerun_of.is_some() {
+        return Err(Refusal::NotSupported { field: "spec.rerunOf".to_owned() });
+    }
+    if definition.pipeline.concurrency.is_some() {
+        return Err(Refusal::NotSupported { field: "Pipeline spec.concurrency".to_owned() });
+    }
+    revision(definition, run, &graph)?;
+    let is_pull_request = run.revision.as_ref().is_some_and(|revision| revision.pull_request.is_some());
+    let defaults = definition.pipeline.defaults.as_ref();
+    if let Some(defaults) = defaults {
+        if defaults.environment.is_some() {
+            return Err(Refusal::NotSupported { field: "Pipeline spec.defaults.environment".to_owned() });
+        }
+        if is_pull_request {
+            no_secret("Pipeline spec.defaults", &defaults.env)?;
+        }
+        services("Pipeline spec.defaults", &defaults.services, is_pull_request, settings)?;
+    }
+    let default_image = defaults.and_then(|defaults| defaults.image.as_deref());
+    for node in graph.nodes() {
+        job(&node.spec, default_image, is_pull_request, settings)?;
+    }
+    Ok(Accepted { graph, parameters })
+}
+
+fn revision(definition: &Definition, run: &PipelineRunSpec, graph: &Graph) -> Result<(), Refusal> {
+    let named = run.revision.as_ref();
+    for name in named.iter().flat_map(|named| [named.branch.as_deref(), named.tag.as_deref()]).flatten() {
+        name.parse::<GitRef>()?;
+    }
+    if let Some(commit) = named.and_then(|named| named.commit.as_deref()) {
+        commit.parse::<crate::api::names::CommitSha>()?;
+    }
+    let checks_out = graph.nodes().iter().any(|node| definition.checks_out(&node.spec));
+    match (&definition.source, named) {
+        (None, _) if checks_out => Err(Refusal::RevisionMissing(
+            "a job has checkout enabled, but the pipeline has no repositoryRef; add it or disable the checkout",
+        )),
+        (None, Some(named)) if named.commit.is_none() => Err(Refusal::RevisionMissing(
+            "spec.revision names a branch or tag, but the pipeline has no repositoryRef that could say its commit; name the commit",
+        )),
+        (Some(_), None) if checks_out => Err(Refusal::RevisionMissing(
+            "the pipeline checks code out, but the run names no revision; add spec.revision with commit, branch or tag",
+        )),
+        (None | Some(_), None | Some(_)) => Ok(()),
+    }
+}
+
+fn job(job: &JobSpec, default_image: Option<&str>, is_pull_request: bool, settings: &Settings) -> Result<(), Refusal> {
+    let at = |field: &str| format!("Pipeline job `{}`: {field}", job.name);
+    let unsupported = |field: &str| Err(Refusal::NotSupported { field: at(field) });
+    if let Some(step) = job.built_in() {
+        return unsupported(step);
+    }
+    if job.when.is_some() {
+        return unsupported("when");
+    }
+    if job.environment.is_some() {
+        return unsupported("environment");
+    }
+    if job.retries.as_ref().and_then(|retries| retries.failed_tests).is_some_and(|times| times > 0) {
+        return unsupported("retries.failedTests");
+    }
+    if job.script().is_none_or(str::is_empty) {
+        return Err(Refusal::Job { field: at("run"), why: "is empty; write at least one command".to_owned() });
+    }
+    let Some(image) = job.image.as_deref().or(default_image) else {
+        let why = "neither the job nor spec.defaults names an image".to_owned();
+        return Err(Refusal::Job { field: at("image"), why });
+    };
+    if image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        let why = "an image's name has no white space".to_owned();
+        return Err(Refusal::Job { field: at("image"), why });
+    }
+    if is_pull_request {
+        no_secret(&at(""), &job.env)?;
+    }
+    let artifacts: BTreeSet<&str> = job.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
+    if artifacts.len() < job.artifacts.len() {
+        return Err(Refusal::Job { field: at("artifacts"), why: "a name stands twice".to_owned() });
+    }
+    let hostile = |path: &str| path.starts_with('/') || path.split('/').any(|part| part == "..");
+    if let Some(artifact) = job.artifacts.iter().find(|artifact| hostile(&artifact.path)) {
+        let why = format!("`{}` must be a path below the working directory", artifact.name);
+        return Err(Refusal::Job { field: at("artifacts"), why });
+    }
+    let reserved = |path: &str| {
+        ["/timetracker", "/dev", "/workspace", "/proc"]
+            .iter()
+            .any(|own| path == *own || path.starts_with(&format!("{own}/")))
+    };
+    if let Some(volume) = job.pod.iter().flat_map(|pod| &pod.volumes).find(|volume| reserved(&volume.mount_path)) {
+        let why = format!("volume `{}`: {} is the operator's own place", volume.name, volume.mount_path);
+        return Err(Refusal::Job { field: at("pod.volumes"), why });
+    }
+    services(&at("services"), &job.services, is_pull_request, settings)
+}
+
+fn services(at: &str, services: &[ServiceSpec], is_pull_request: bool, settings: &Settings) -> Result<(), Refusal> {
+    let refuse = |why: String| Err(Refusal::Job { field: at.to_owned(), why });
+    let mut names = BTreeSet::new();
+    for service in services {
+        if !names.insert(&service.name) || ["job", "source", "collector"].contains(&service.name.as_str()) {
+            return refuse(format!("the name `{}` stands twice or is the operator's own", service.name));
+        }
+        if let Some(postgres) = &service.postgres
+            && !settings.images.postgres.contains_key(&postgres.version)
+        {
+            let known: Vec<&str> = settings.images.postgres.keys().map(String::as_str).collect();
+            return refuse(format!(
+                "`{}`: no image for Postgres {}; the operator's configuration has {}",
+                service.name,
+                postgres.version,
+                known.join(", ")
+            ));
+        }
+        if is_pull_request {
+            no_secret(at, &service.env)?;
+        }
+    }
+    if services.iter().filter(|service| service.postgres.is_some()).count() > 1 {
+        return refuse("only one postgres is possible: both would listen on port 5432".to_owned());
+    }
+    Ok(())
+}
+
+fn no_secret(at: &str, env: &[EnvironmentVariable]) -> Result<(), Refusal> {
+    let secret =
+        env.iter().find(|variable| variable.value_from.as_ref().is_some_and(|source| source.secret_key_ref.is_some()));
+    match secret {
+        Some(variable) => Err(Refusal::SecretInPullRequest { field: format!("{at} env {}", variable.name) }),
+        None => Ok(()),
+    }
+}
+
+/// The values of all parameters: given or default, each of its type.
+fn values(declared: &[ParamSpec], run: &PipelineRunSpec) -> Result<Parameters, Refusal> {
+    let refuse = |name: &str, why: String| {
+        let name = crate::api::conditions::printable(name, 64);
+        Err(Refusal::Parameter { name, why })
+    };
+    let mut values = Parameters::new();
+    for given in &run.params {
+        if !declared.iter().any(|param| param.name == given.name) {
+            let known: Vec<&str> = declared.iter().map(|param| param.name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return refuse(&given.name, format!("the pipeline has no such parameter; it has: {known}"));
+        }
+        if values.insert(given.name.clone(), given.value.clone()).is_some() {
+            return refuse(&given.name, "is given twice".to_owned());
+        }
+    }
+    for param in declared {
+        let value = match (values.get(&param.name), &param.default) {
+            (Some(value), _) => value.clone(),
+            (None, Some(default)) => default.clone(),
+            (None, None) => return refuse(&param.name, "has no default and must be given".to_owned()),
+        };
+        if let Err(why) = fits(param, &value) {
+            return refuse(&param.name, why);
+        }
+        values.insert(param.name.clone(), value);
+    }
+    if values.values().map(String::len).sum::<usize>() > MAX_VALUES {
+        return refuse("*", format!("all values together have more than {} KiB", MAX_VALUES / 1024));
+    }
+    Ok(values)
+}
+
+fn fits(param: &ParamSpec, value: &str) -> Result<(), String> {
+    if value.len() > MAX_VALUE {
+        return Err(format!("has {} bytes, at most {MAX_VALUE} are possible", value.len()));
+    }
+    if value.contains('\0') {
+        return Err("contains a NUL character, which no environment variable can hold".to_owned());
+    }
+    match param.param_type {
+        ParamType::String => Ok(()),
+        ParamType::Boolean if ["true", "false"].contains(&value) => Ok(()),
+        ParamType::Boolean => Err("must be `true` or `false`".to_owned()),
+        ParamType::Integer if value.parse::<i64>().is_ok() => Ok(()),
+        ParamType::Integer => Err("must be a whole number".to_owned()),
+        ParamType::Choice if param.choices.iter().any(|choice| choice == value) => Ok(()),
+        ParamType::Choice => Err(format!("must be one of: {}", param.choices.join(", "))),
+    }
+}
+
+#[cfg(test)]
+#[path = "parameters_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used)]
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn definition(pipeline: Value) -> Definition {
+    Definition { pipeline: serde_json::from_value(pipeline).unwrap(), source: None }
+}
+
+fn run(spec: Value) -> PipelineRunSpec {
+    serde_json::from_value(spec).unwrap()
+}
+
+fn try_params(params: Value, given: Value) -> Result<Accepted, Refusal> {
+    let pipeline = json!({"params": params, "jobs": [{"name": "a", "image": "x", "run": "true"}]});
+    accept(&definition(pipeline), &run(json!({"pipelineRef": {"name": "p"}, "params": given})), &Settings::default())
+}
+
+#[rstest]
+#[case("Boolean", "yes")]
+#[case("Boolean", "True")]
+#[case("Integer", "1.5")]
+#[case("Integer", "$(id)")]
+#[case("Choice", "c")]
+#[case("String", "nul\0")]
+fn a_value_of_the_wrong_type_is_refused_by_name(#[case] kind: &str, #[case] value: &str) {
+    let declared = json!([{"name": "p", "type": kind, "choices": ["a", "b"]}]);
+    let error = try_params(declared, json!([{"name": "p", "value": value}])).unwrap_err();
+    assert_eq!(error.reason(), "InvalidParameter");
+    assert!(error.to_string().contains("`p`"), "{error}");
+}
+
+#[test]
+fn hostile_text_is_a_value_like_any_other() {
+    let text = "x; $(id) `id` $$ ${HOME} \" ' \n --upload-pack=x";
+    let accepted = try_params(json!([{"name": "p"}]), json!([{"name": "p", "value": text}])).unwrap();
+    assert_eq!(accepted.parameters.get("p").unwrap(), text);
+}
+
+#[test]
+fn unknown_double_and_missing_parameters_are_refused() {
+    for (declared, given) in [
+        (json!([]), json!([{"name": "zebra", "value": ""}])),
+        (json!([{"name": "p"}]), json!([{"name": "p", "value": "1"}, {"name": "p", "value": "2"}])),
+        (json!([{"name": "p"}]), json!([])),
+    ] {
+        assert_eq!(try_params(declared, given).unwrap_err().reason(), "InvalidParameter");
+    }
+}
+
+#[test]
+fn a_default_is_taken_and_checked() {
+    let accepted = try_params(json!([{"name": "p", "type": "Boolean", "default": "false"}]), json!([])).unwrap();
+    assert_eq!(accepted.parameters.get("p").unwrap(), "false");
+    assert!(try_params(json!([{"name": "p", "type": "Boolean", "default": "no"}]), json!([])).is_err());
+}
+
+#[rstest]
+#[case(json!({"name": "a", "image": "x", "run": "true", "when": "true"}), "when")]
+#[case(json!({"name": "a", "run": "true", "environment": {"python": "3.11", "requirements": ["r"]}}), "environment")]
+#[case(json!({"name": "a", "buildImage": {"platforms": ["linux/amd64"]}}), "buildImage")]
+#[case(json!({"name": "a", "image": "x", "run": "true", "retries": {"failedTests": 1}}), "failedTests")]
+fn what_is_not_executed_is_refused_by_its_field(#[case] job: Value, #[case] field: &str) {
+    let error =
+        accept(&definition(json!({"jobs": [job]})), &run(json!({"pipelineRef": {"name": "p"}})), &Settings::default())
+            .unwrap_err();
+    assert_eq!(error.reason(), "NotSupported");
+    assert!(error.to_string().contains(field), "{error}");
+}
+
+#[test]
+fn a_pull_requests_run_sees_no_secret() {
+    let env = json!([{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+    let pipeline = definition(json!({"jobs": [{"name": "a", "image": "x", "run": "true", "env": env,
+        "checkout": {"enabled": false}}]}));
+    let commit = "a".repeat(40);
+    let hostile = run(json!({"pipelineRef": {"name": "p"},
+        "revision": {"commit": commit, "pullRequest": {"number": 1, "base": "main"}}}));
+    let error = accept(&pipeline, &hostile, &Settings::default()).unwrap_err();
+    assert_eq!(error.reason(), "SecretInPullRequest");
+    let own = run(json!({"pipelineRef": {"name": "p"}, "revision": {"commit": "a".repeat(40)}}));
+    assert!(accept(&pipeline, &own, &Settings::default()).is_ok());
+}
+
+#[rstest]
+#[case("--upload-pack=x")]
+#[case("a..b")]
+#[case("x\ny")]
+fn a_branch_that_git_does_not_take_is_refused(#[case] branch: &str) {
+    let mut pipeline = definition(json!({"jobs": [{"name": "a", "image": "x", "run": "true"}]}));
+    pipeline.source = Some(super::super::definition::Source { clone_url: "http://x/y".into(), token_secret: None });
+    let spec = run(json!({"pipelineRef": {"name": "p"}, "revision": {"branch": branch}}));
+    assert_eq!(accept(&pipeline, &spec, &Settings::default()).unwrap_err().reason(), "InvalidRevision");
+}
+
+#[test]
+fn code_without_a_revision_is_refused() {
+    let mut pipeline = definition(json!({"jobs": [{"name": "a", "image": "x", "run": "true"}]}));
+    pipeline.source = Some(super::super::definition::Source { clone_url: "http://x/y".into(), token_secret: None });
+    let error = accept(&pipeline, &run(json!({"pipelineRef": {"name": "p"}})), &Settings::default()).unwrap_err();
+    assert_eq!(error.reason(), "RevisionMissing");
+}
+
+#[rstest]
+#[case("../../etc/passwd")]
+#[case("/etc/passwd")]
+fn an_artifact_outside_the_working_directory_is_refused(#[case] path: &str) {
+    let job = json!({"name": "a", "image": "x", "run": "true", "artifacts": [{"name": "x", "path": path}]});
+    let error =
+        accept(&definition(json!({"jobs": [job]})), &run(json!({"pipelineRef": {"name": "p"}})), &Settings::default())
+            .unwrap_err();
+    assert_eq!(error.reason(), "InvalidJob");
+}

@@ -1,0 +1,306 @@
+//! The containers and volumes of job pods.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, EnvVar,
+    ObjectFieldSelector, ProjectedVolumeSource, ResourceRequirements, ServiceAccountTokenProjection, Volume,
+    VolumeMount, VolumeProjection,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::environment::{literal, network, secret};
+use super::failure::{COLLECTOR, MAIN, SOURCE};
+use super::jobs::RunContext;
+use super::names;
+use super::services;
+use super::settings::Settings;
+use crate::api::pipeline::{History, JobSpec, ServiceSpec};
+use crate::api::pod::PodOptions;
+use crate::workload::{escape_env, restricted_container};
+
+/// The working directory.
+pub const WORKSPACE: &str = "/workspace";
+/// `HOME`.
+pub const HOME: &str = "/timetracker/home";
+/// `REPORTS`.
+pub const REPORTS: &str = "/timetracker/reports";
+/// `OUTPUTS`.
+pub const OUTPUTS_FILE: &str = "/timetracker/outputs/outputs";
+const OUTPUTS: &str = "/timetracker/outputs";
+const LOGS: &str = "/timetracker/logs";
+const BIN: &str = "/timetracker/bin";
+/// Where the script is mounted.
+pub const SCRIPT_DIRECTORY: &str = "/timetracker/script";
+/// The script's file name.
+pub const SCRIPT_FILE: &str = "run.sh";
+const TRUST_DIRECTORY: &str = "/timetracker/trust";
+/// The trusted authorities as a file.
+pub const TRUST_FILE: &str = "/timetracker/trust/ca.crt";
+const TOKEN_DIRECTORY: &str = "/timetracker/token";
+/// What a pod may live longer than its command's timeout.
+pub const NET: Duration = Duration::from_secs(600);
+/// The agent in the agent's own image.
+const AGENT: &str = "timetracker-agent";
+/// The key of the bundle in its ConfigMap.
+pub const TRUST_KEY: &str = "ca.crt";
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| escape_env(word)).collect()
+}
+
+/// The command of a pod without the agent.
+#[must_use]
+pub fn plain_command() -> Vec<String> {
+    words(&["/bin/sh", "-e", "/timetracker/script/run.sh"])
+}
+
+/// The command of a pod with the agent, which counts the timeout from the command's start.
+#[must_use]
+pub fn agent_command(timeout: Duration) -> Vec<String> {
+    let timeout = format!("{}s", timeout.as_secs().max(1));
+    words(&[
+        "/timetracker/bin/timetracker-agent",
+        "exec",
+        "--timeout",
+        &timeout,
+        "--grace",
+        "20s",
+        "--log-dir",
+        LOGS,
+        "--",
+        "/bin/sh",
+        "-e",
+        "/timetracker/script/run.sh",
+    ])
+}
+
+/// The init container that fetches the commit, or only brings the agent.
+#[must_use]
+pub fn source(run: &RunContext<'_>, job: &JobSpec) -> Container {
+    let mut mounts = vec![mount("timetracker-bin", BIN), mount("timetracker-home", HOME)];
+    let mut command = vec![AGENT.to_owned()];
+    let mut env = vec![literal("HOME", HOME)];
+    match (&run.definition.source, run.commit) {
+        (Some(source), Some(commit)) if run.definition.checks_out(job) => {
+            let history = job.checkout.as_ref().and_then(|checkout| checkout.history).unwrap_or_default();
+            let history = match history {
+                History::Commit => "commit",
+                History::Full => "full",
+            };
+            command.extend(words(&["source", "--url", &source.clone_url, "--commit", commit.as_str()]));
+            command.extend(words(&["--history", history, "--dest", WORKSPACE, "--install", BIN]));
+            env.extend(network(run.settings));
+            env.extend(source.token_secret.as_ref().map(|name| secret("SOURCE_TOKEN", name, "token")));
+            mounts.push(mount("timetracker-workspace", WORKSPACE));
+            mounts.extend(trust_mount(run.settings));
+        }
+        (Some(_) | None, Some(_) | None) => command.extend(words(&["install", BIN])),
+    }
+    agent_container(SOURCE, run.settings, command, env, mounts, "512Mi")
+}
+
+/// The container that reads which commit a branch or tag names.
+#[must_use]
+pub fn resolver(run: &RunContext<'_>) -> Container {
+    let mut command = vec![AGENT.to_owned()];
+    let mut env = network(run.settings);
+    if let Some(source) = &run.definition.source {
+        command.extend(words(&["resolve", "--url", &source.clone_url]));
+        env.extend(source.token_secret.as_ref().map(|name| secret("SOURCE_TOKEN", name, "token")));
+    }
+    if let Some(revision) = &run.spec.revision {
+        for (option, value) in [("--branch", &revision.branch), ("--tag", &revision.tag)] {
+            command.extend(value.iter().map(|value| escape_env(&format!("{option}={value}"))));
+        }
+    }
+    let mounts = trust_mount(run.settings).into_iter().collect();
+    agent_container(MAIN, run.settings, command, env, mounts, "256Mi")
+}
+
+/// The sidecar that reads reports, outputs and artifacts when the command has ended.
+#[must_use]
+pub fn collector(run: &RunContext<'_>, job: &JobSpec) -> Container {
+    let mut command = vec![AGENT.to_owned()];
+    command.extend(words(&["collect", "--reports", REPORTS, "--outputs", OUTPUTS_FILE, "--logs", LOGS]));
+    for artifact in &job.artifacts {
+        let path = format!("{}={WORKSPACE}/{}", artifact.name, artifact.path.trim_start_matches("./"));
+        command.extend(words(&["--artifact", &path]));
+    }
+    let mut mounts = vec![
+        read_only(mount("timetracker-reports", REPORTS)),
+        read_only(mount("timetracker-outputs", OUTPUTS)),
+        read_only(mount("timetracker-logs", LOGS)),
+        read_only(mount("timetracker-workspace", WORKSPACE)),
+    ];
+    let mut env = Vec::new();
+    if let Some(store) = &run.settings.artifacts {
+        command.extend(words(&["--store", &store.url, "--token-file", "/timetracker/token/token"]));
+        mounts.push(read_only(mount("timetracker-token", TOKEN_DIRECTORY)));
+        mounts.extend(trust_mount(run.settings));
+        env = network(run.settings);
+    }
+    let container = agent_container(COLLECTOR, run.settings, command, env, mounts, "256Mi");
+    Container { restart_policy: Some("Always".to_owned()), ..container }
+}
+
+fn agent_container(
+    name: &str,
+    settings: &Settings,
+    command: Vec<String>,
+    env: Vec<EnvVar>,
+    mounts: Vec<VolumeMount>,
+    memory: &str,
+) -> Container {
+    restricted_container(Container {
+        name: name.to_owned(),
+        image: Some(settings.images.agent.clone()),
+        command: Some(command),
+        env: (!env.is_empty()).then_some(env),
+        resources: Some(resources(None, "10m", "16Mi", memory)),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    })
+}
+
+/// Requests and limits: what is given, and defaults for cpu and memory where nothing is.
+#[must_use]
+pub fn resources(given: Option<&ResourceRequirements>, cpu: &str, memory: &str, limit: &str) -> ResourceRequirements {
+    let given = given.cloned().unwrap_or_default();
+    let mut requests = given.requests.unwrap_or_default();
+    let mut limits = given.limits.unwrap_or_default();
+    let has_own_memory = requests.contains_key("memory");
+    requests.entry("cpu".to_owned()).or_insert_with(|| limits.get("cpu").cloned().unwrap_or(Quantity(cpu.to_owned())));
+    requests
+        .entry("memory".to_owned())
+        .or_insert_with(|| limits.get("memory").cloned().unwrap_or(Quantity(memory.to_owned())));
+    if !limits.contains_key("memory") {
+        // A limit below the user's own request would be refused: the request is then the limit.
+        let own = has_own_memory.then(|| requests.get("memory").cloned()).flatten();
+        limits.insert("memory".to_owned(), own.unwrap_or(Quantity(limit.to_owned())));
+    }
+    ResourceRequirements { requests: Some(requests), limits: Some(limits), ..given }
+}
+
+/// What the main container sees.
+#[must_use]
+pub fn main_mounts(agent: bool, settings: &Settings, options: &PodOptions) -> Vec<VolumeMount> {
+    let mut mounts = vec![
+        mount("timetracker-workspace", WORKSPACE),
+        mount("timetracker-home", HOME),
+        read_only(mount("timetracker-script", SCRIPT_DIRECTORY)),
+    ];
+    if agent {
+        mounts.push(read_only(mount("timetracker-bin", BIN)));
+        mounts.push(mount("timetracker-logs", LOGS));
+        mounts.push(mount("timetracker-reports", REPORTS));
+        mounts.push(mount("timetracker-outputs", OUTPUTS));
+    }
+    mounts.extend(trust_mount(settings));
+    mounts.extend(options.volumes.iter().map(|volume| VolumeMount {
+        read_only: volume.read_only.then_some(true),
+        ..mount(&user_volume(&volume.name), &volume.mount_path)
+    }));
+    mounts
+}
+
+/// Names of users' volumes can't meet ours.
+fn user_volume(name: &str) -> String {
+    format!("user-{name}")
+}
+
+/// All volumes of a job's pod.
+#[must_use]
+pub fn volumes(
+    agent: bool,
+    collector: bool,
+    beside: &[ServiceSpec],
+    settings: &Settings,
+    options: &PodOptions,
+) -> Vec<Volume> {
+    let mut volumes = vec![scratch("timetracker-workspace"), scratch("timetracker-home"), script_volume()];
+    if agent {
+        let own = ["timetracker-bin", "timetracker-logs", "timetracker-reports", "timetracker-outputs"];
+        volumes.extend(own.iter().map(|name| scratch(name)));
+    }
+    volumes.extend(services::volumes(beside));
+    volumes.extend(trust_volume(settings));
+    if collector && settings.artifacts.is_some() {
+        volumes.push(token_volume());
+    }
+    volumes.extend(options.volumes.iter().map(|volume| Volume {
+        name: user_volume(&volume.name),
+        empty_dir: volume.empty_dir.clone(),
+        config_map: volume.config_map.clone(),
+        secret: volume.secret.clone(),
+        persistent_volume_claim: volume.persistent_volume_claim.clone(),
+        ..Volume::default()
+    }));
+    volumes
+}
+
+/// The script as a file that the pod's own annotation fills: no further object, and nothing expands it.
+fn script_volume() -> Volume {
+    let field = ObjectFieldSelector {
+        field_path: format!("metadata.annotations['{}']", names::SCRIPT_ANNOTATION),
+        ..ObjectFieldSelector::default()
+    };
+    let file = DownwardAPIVolumeFile {
+        path: SCRIPT_FILE.to_owned(),
+        field_ref: Some(field),
+        ..DownwardAPIVolumeFile::default()
+    };
+    let source = DownwardAPIVolumeSource { items: Some(vec![file]), ..DownwardAPIVolumeSource::default() };
+    Volume { name: "timetracker-script".to_owned(), downward_api: Some(source), ..Volume::default() }
+}
+
+/// A token that only the artifact store accepts; only the collector sees it.
+fn token_volume() -> Volume {
+    let token = ServiceAccountTokenProjection {
+        audience: Some("timetracker-artifacts".to_owned()),
+        expiration_seconds: Some(3600),
+        path: "token".to_owned(),
+    };
+    let source = VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() };
+    let projected = ProjectedVolumeSource { sources: Some(vec![source]), ..ProjectedVolumeSource::default() };
+    Volume { name: "timetracker-token".to_owned(), projected: Some(projected), ..Volume::default() }
+}
+
+/// The volume with the trusted authorities.
+#[must_use]
+pub fn trust_volume(settings: &Settings) -> Option<Volume> {
+    settings.trusted_ca.as_ref()?;
+    let source = ConfigMapVolumeSource { name: names::TRUST_CONFIG_MAP.to_owned(), ..ConfigMapVolumeSource::default() };
+    Some(Volume { name: "timetracker-trust".to_owned(), config_map: Some(source), ..Volume::default() })
+}
+
+fn trust_mount(settings: &Settings) -> Option<VolumeMount> {
+    settings.trusted_ca.as_ref()?;
+    Some(read_only(mount("timetracker-trust", TRUST_DIRECTORY)))
+}
+
+/// A writable folder that goes with the pod.
+#[must_use]
+pub fn scratch(name: &str) -> Volume {
+    Volume { name: name.to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+}
+
+/// A mount.
+#[must_use]
+pub fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
+}
+
+fn read_only(mount: VolumeMount) -> VolumeMount {
+    VolumeMount { read_only: Some(true), ..mount }
+}
+
+/// Labels that select job pods.
+#[must_use]
+pub fn pod_selector() -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/managed-by".to_owned(), names::MANAGED_BY.to_owned()),
+        ("app.kubernetes.io/component".to_owned(), names::COMPONENT.to_owned()),
+    ])
+}

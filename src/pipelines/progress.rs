@@ -1,0 +1,494 @@
+//! Walks the graph: judges every attempt, and says which to stop, to write down and to start.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::attempt::{self, Going, Judgement, judge};
+use super::effect::Effect;
+use super::failure::{self, Expectations};
+use super::graph::{Cell, Graph, Node};
+use super::jobs::{self, RunContext};
+use super::names;
+use super::observe::Observed;
+use super::result::{JobResult, Stop, annotation};
+use super::status::shown_name;
+use crate::api::pipeline::{Effects, JobSpec};
+use crate::api::run::{FailureClass, JobPhase};
+use crate::plan::Next;
+use crate::workload::Loss;
+
+/// How soon a queued job asks for room again.
+const QUEUE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Why no further job of the graph is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// The run was cancelled.
+    Cancelled,
+    /// The run took longer than its timeout.
+    TimedOut,
+    /// The run is being deleted: not even `finally` is started.
+    Deleted,
+}
+
+impl Halt {
+    fn stop(self) -> (FailureClass, String) {
+        match self {
+            Self::Cancelled => (FailureClass::Cancelled, "the run was cancelled".to_owned()),
+            Self::TimedOut => (FailureClass::DeadlineExceeded, "the run took longer than its timeout".to_owned()),
+            Self::Deleted => (FailureClass::Cancelled, "the run is being deleted".to_owned()),
+        }
+    }
+}
+
+/// How one cell stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellView {
+    /// Its full name.
+    pub name: String,
+    /// The job's place in the pipeline as written.
+    pub position: usize,
+    /// How far it is.
+    pub phase: JobPhase,
+    /// What to know about it.
+    pub message: Option<String>,
+    /// The newest attempt's Job.
+    pub job: Option<String>,
+    /// The newest attempt, from 1.
+    pub attempt: Option<u32>,
+    /// How the newest attempt ended.
+    pub result: Option<JobResult>,
+    /// Whether a failure fails nothing else.
+    pub forgiven: bool,
+}
+
+/// Where the walk came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// All cells.
+    pub cells: Vec<CellView>,
+    /// What to do: first write down, then stop, then start.
+    pub effects: Vec<Effect>,
+    /// When to look again.
+    pub next: Next,
+    /// Whether an attempt is on its way.
+    pub going: bool,
+}
+
+/// Walks along the graph.
+pub struct Walk<'a> {
+    run: &'a RunContext<'a>,
+    observed: &'a Observed,
+    halt: Option<Halt>,
+    now: Timestamp,
+    records: Vec<Effect>,
+    stops: Vec<Effect>,
+    starts: Vec<Effect>,
+    room: u32,
+    next: Next,
+    going: bool,
+    cells: Vec<CellView>,
+    /// By place in the graph: the worst of the cells, once all are final.
+    finals: Vec<Option<JobPhase>>,
+}
+
+/// How the attempts at one cell stand.
+struct Attempts {
+    number: u32,
+    name: Option<String>,
+    judgement: Option<Judgement>,
+    infrastructure: u32,
+    other: u32,
+}
+
+impl<'a> Walk<'a> {
+    /// At the start of the graph.
+    #[must_use]
+    pub fn new(run: &'a RunContext<'a>, observed: &'a Observed, halt: Option<Halt>, now: Timestamp) -> Self {
+        let limits = &run.settings.limits;
+        let in_namespace = limits.jobs_per_namespace.saturating_sub(observed.room.in_namespace);
+        let everywhere = limits.jobs.saturating_sub(observed.room.everywhere);
+        Self {
+            run,
+            observed,
+            halt,
+            now,
+            records: Vec::new(),
+            stops: Vec::new(),
+            starts: Vec::new(),
+            room: in_namespace.min(everywhere),
+            next: Next::OnChange,
+            going: false,
+            cells: Vec::new(),
+            finals: Vec::new(),
+        }
+    }
+
+    /// Through the whole graph.
+    #[must_use]
+    pub fn through(mut self, graph: &Graph) -> Progress {
+        for node in graph.nodes() {
+            self.node(graph, node);
+        }
+        self.done()
+    }
+
+    /// The pseudo job that reads a ref's commit. Returns how it ended, once it has.
+    pub fn resolve(&mut self) -> Option<JobResult> {
+        let expected = Expectations {
+            timeout: jobs::RESOLVE_TIMEOUT,
+            agent: false,
+            collector: false,
+            reports: Vec::new(),
+            outputs: Vec::new(),
+            resolves: true,
+        };
+        let attempts = self.attempts(names::RESOLVE, &expected, RESOLVE_ATTEMPTS, Effects::Idempotent);
+        match attempts.judgement {
+            Some(Judgement::Over { result, recorded }) => {
+                self.record(attempts.name.as_deref(), &result, recorded);
+                let retry = self.halt.is_none()
+                    && result.failure.is_some_and(FailureClass::is_infrastructure)
+                    && attempts.number < RESOLVE_ATTEMPTS;
+                if !retry {
+                    return Some(result);
+                }
+                self.start_resolve(attempts.number + 1);
+            }
+            Some(Judgement::Going(going)) => {
+                self.go_on(attempts.name.as_deref(), &going, self.halt.map(Halt::stop));
+            }
+            None => match self.halt {
+                Some(halt) => {
+                    let (class, message) = halt.stop();
+                    return Some(JobResult::failed(class, &message));
+                }
+                None => self.start_resolve(1),
+            },
+        }
+        None
+    }
+
+    /// What has been found so far.
+    #[must_use]
+    pub fn done(self) -> Progress {
+        let effects = self.records.into_iter().chain(self.stops).chain(self.starts).collect();
+        Progress { cells: self.cells, effects, next: self.next, going: self.going }
+    }
+
+    fn start_resolve(&mut self, attempt: u32) {
+        self.going = true;
+        self.starts.push(Effect::Start(Box::new(jobs::resolve_job(self.run, attempt))));
+    }
+
+    fn node(&mut self, graph: &Graph, node: &Node) {
+        let spec = &node.spec;
+        let effects = jobs::effects(spec);
+        let (infrastructure, other) = retries(spec);
+        let expected = self.run.expectations(spec);
+        let most = infrastructure.saturating_add(other).saturating_add(1);
+        let states: Vec<(&Cell, Attempts)> =
+            node.cells.iter().map(|cell| (cell, self.attempts(&cell.name, &expected, most, effects))).collect();
+        let retried = |attempts: &Attempts, result: &JobResult| {
+            effects != Effects::Once
+                && match result.failure {
+                    None | Some(FailureClass::Cancelled) => false,
+                    Some(class) if class.is_infrastructure() => attempts.infrastructure <= infrastructure,
+                    Some(_) => attempts.other <= other,
+                }
+        };
+        let gate = self.gate(graph, node);
+        let fails_fast = node.spec.matrix.as_ref().is_some_and(|matrix| matrix.fail_fast.unwrap_or(true));
+        let failed = fails_fast
+            && !spec.continue_on_error
+            && states.iter().any(|(_, attempts)| {
+                matches!(&attempts.judgement, Some(Judgement::Over { result, .. })
+                if result.phase == JobPhase::Failed && !retried(attempts, result))
+            });
+        let stop = self.stop_of(node, failed);
+        let on_their_way =
+            states.iter().filter(|(_, attempts)| matches!(attempts.judgement, Some(Judgement::Going(_)))).count();
+        let parallel = node.spec.matrix.as_ref().and_then(|matrix| matrix.max_parallel);
+        let mut slots =
+            parallel.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX).saturating_sub(on_their_way);
+        let mut phases = Vec::new();
+        for (cell, attempts) in states {
+            let view = self.cell(graph, node, cell, &attempts, &gate, stop.as_ref(), &mut slots, &retried);
+            phases.push(view.phase);
+            self.cells.push(view);
+        }
+        let all_final = phases.iter().all(|phase| phase.is_final());
+        self.finals.push(all_final.then(|| worst(&phases)));
+    }
+
+    #[allow(clippy::too_many_arguments)] // One cell's decision takes all that its job knows.
+    fn cell(
+        &mut self,
+        graph: &Graph,
+        node: &Node,
+        cell: &Cell,
+        attempts: &Attempts,
+        gate: &Gate,
+        stop: Option<&(FailureClass, String)>,
+        slots: &mut usize,
+        retried: &dyn Fn(&Attempts, &JobResult) -> bool,
+    ) -> CellView {
+        let view = CellView {
+            name: cell.name.clone(),
+            position: node.position,
+            phase: JobPhase::Waiting,
+            message: None,
+            job: attempts.name.clone(),
+            attempt: (attempts.number > 0).then_some(attempts.number),
+            result: None,
+            forgiven: node.spec.continue_on_error,
+        };
+        match &attempts.judgement {
+            Some(Judgement::Going(going)) => {
+                self.go_on(attempts.name.as_deref(), going, stop.cloned());
+                CellView { phase: going.phase, message: going.message.clone(), ..view }
+            }
+            Some(Judgement::Over { result, recorded }) => {
+                self.record(attempts.name.as_deref(), result, *recorded);
+                if stop.is_none() && retried(attempts, result) {
+                    let view = CellView { message: result.message.clone(), ..view };
+                    return self.start(graph, node, cell, attempts.number + 1, slots, view);
+                }
+                // What vanished while it was being stopped was stopped.
+                let vanished = result.failure.is_some_and(FailureClass::is_infrastructure);
+                let cancelled = vanished && matches!(stop, Some((FailureClass::Cancelled, _)));
+                let phase = if cancelled { JobPhase::Cancelled } else { result.phase };
+                CellView { phase, message: result.message.clone(), result: Some(result.clone()), ..view }
+            }
+            None => match (gate, stop) {
+                (Gate::Wait, None) => view,
+                (_, Some((_, message))) => {
+                    CellView { phase: JobPhase::Cancelled, message: Some(format!("not started: {message}")), ..view }
+                }
+                (Gate::Skip(why), None) => CellView { phase: JobPhase::Skipped, message: Some(why.clone()), ..view },
+                (Gate::Open, None) => self.start(graph, node, cell, 1, slots, view),
+            },
+        }
+    }
+
+    /// Starts an attempt if there is room, else queues it.
+    fn start(
+        &mut self,
+        graph: &Graph,
+        node: &Node,
+        cell: &Cell,
+        attempt: u32,
+        slots: &mut usize,
+        view: CellView,
+    ) -> CellView {
+        if self.room == 0 || *slots == 0 {
+            self.next = self.next.sooner(Next::After(QUEUE_INTERVAL));
+            return CellView { phase: JobPhase::Queued, ..view };
+        }
+        self.room -= 1;
+        *slots -= 1;
+        self.going = true;
+        if jobs::effects(&node.spec) == Effects::Once {
+            let observation = format!("{} {}", self.observed.run.resource_version().unwrap_or_default(), self.now);
+            let claim = jobs::claim(self.run, &node.spec.name, &cell.name, &observation);
+            self.starts.push(Effect::Claim(Box::new(claim)));
+        }
+        let outputs = self.outputs(graph, node);
+        let job = jobs::job(self.run, node, cell, attempt, &outputs);
+        let view = CellView { phase: JobPhase::Starting, job: Some(job.name_any()), attempt: Some(attempt), ..view };
+        self.starts.push(Effect::Start(Box::new(job)));
+        view
+    }
+
+    /// The outputs of the jobs that this one needs, as variables. Those of a matrix have no single value.
+    fn outputs(&self, graph: &Graph, node: &Node) -> BTreeMap<String, String> {
+        let needed = node.needs.iter().filter_map(|place| graph.node(*place)).filter(|need| need.spec.matrix.is_none());
+        let mut variables = BTreeMap::new();
+        for need in needed {
+            let view = self.cells.iter().find(|view| view.name == need.spec.name);
+            for (name, value) in view.and_then(|view| view.result.as_ref()).iter().flat_map(|result| &result.outputs) {
+                let variable = format!("NEEDS_{}_{}", names::variable(&need.spec.name), names::variable(name));
+                variables.insert(variable, value.clone());
+            }
+        }
+        variables
+    }
+
+    fn record(&mut self, name: Option<&str>, result: &JobResult, recorded: bool) {
+        let Some(name) = name.filter(|_| !recorded) else {
+            return;
+        };
+        self.room = self.room.saturating_add(1);
+        let exists = self.observed.jobs.iter().any(|job| job.name_any() == name);
+        self.records.push(if exists {
+            Effect::Record { job: name.to_owned(), result: result.clone() }
+        } else {
+            Effect::RecordClaim { claim: name.to_owned(), result: result.clone() }
+        });
+    }
+
+    /// Lets an attempt go on, or stops it: by its own rules, or because the run or its matrix wants it.
+    fn go_on(&mut self, name: Option<&str>, going: &Going, wanted: Option<(FailureClass, String)>) {
+        self.going = true;
+        self.next = self.next.sooner(going.look);
+        let Some((class, message)) = wanted.or_else(|| going.stop.clone()).filter(|_| !going.stopping) else {
+            return;
+        };
+        let stop = Stop { class, message, at: self.now };
+        let Some(job) = name else {
+            return;
+        };
+        let on_node = self.pod_of(job).filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()));
+        self.stops.push(match on_node {
+            Some(pod) => Effect::EndPod { pod: pod.name_any(), stop: Some(stop) },
+            None => Effect::Suspend { job: job.to_owned(), stop },
+        });
+    }
+
+    fn stop_of(&self, node: &Node, cell_failed: bool) -> Option<(FailureClass, String)> {
+        match self.halt {
+            Some(Halt::Deleted) => Some(Halt::Deleted.stop()),
+            Some(halt) if !node.is_finally => Some(halt.stop()),
+            Some(_) | None if cell_failed => {
+                Some((FailureClass::Cancelled, "another cell of the matrix failed".to_owned()))
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    /// Whether the node may start: every need Succeeded. Jobs of `finally` wait for all others, however these end.
+    fn gate(&self, graph: &Graph, node: &Node) -> Gate {
+        let ended = |place: usize| self.finals.get(place).copied().flatten();
+        if node.is_finally {
+            let graph_is_over =
+                graph.nodes().iter().enumerate().all(|(place, other)| other.is_finally || ended(place).is_some());
+            let needs_are_over = node.needs.iter().all(|place| ended(*place).is_some());
+            return if graph_is_over && needs_are_over { Gate::Open } else { Gate::Wait };
+        }
+        let mut skip = None;
+        for place in &node.needs {
+            let Some(need) = graph.node(*place) else { continue };
+            match ended(*place) {
+                None => return Gate::Wait,
+                Some(JobPhase::Succeeded) => {}
+                Some(JobPhase::Failed) if need.spec.continue_on_error => {}
+                Some(phase) => {
+                    skip.get_or_insert_with(|| format!("needs {}, which is {phase:?}", need.spec.name));
+                }
+            }
+        }
+        skip.map_or(Gate::Open, Gate::Skip)
+    }
+
+    fn pod_of(&self, job: &str) -> Option<&'a Pod> {
+        let job = self.observed.jobs.iter().find(|candidate| candidate.name_any() == job)?;
+        pod_of(job, &self.observed.pods)
+    }
+
+    /// The attempts at one cell: the newest one's judgement and how the earlier ones failed.
+    fn attempts(&self, cell: &str, expected: &Expectations, most: u32, effects: Effects) -> Attempts {
+        let name_of = |attempt| names::attempt_name(self.run.name, self.run.uid, cell, attempt);
+        let find = |name: &str| self.observed.jobs.iter().find(|job| job.name_any() == name);
+        let newest_job = (1..=most).rev().find(|attempt| find(&name_of(*attempt)).is_some());
+        let hinted = self.hinted_attempt(cell).filter(|attempt| *attempt <= most);
+        let number = newest_job.max(hinted).unwrap_or(0);
+        let claim = (effects == Effects::Once && number == 0).then(|| self.claim(&name_of(1))).flatten();
+        let mut attempts = Attempts { number, name: None, judgement: None, infrastructure: 0, other: 0 };
+        if let Some(judgement) = claim {
+            attempts.number = 1;
+            attempts.name = Some(name_of(1));
+            attempts.judgement = Some(judgement);
+            return attempts;
+        }
+        for attempt in 1..=number {
+            let name = name_of(attempt);
+            let judgement = match find(&name) {
+                Some(job) => judge(job, pod_of(job, &self.observed.pods), expected, self.now),
+                // The Job was there and is not any more: so is its pod.
+                None => Judgement::Over { result: failure::of_loss(Loss::Deleted), recorded: true },
+            };
+            if let Judgement::Over { result, .. } = &judgement {
+                match result.failure {
+                    Some(class) if class.is_infrastructure() => attempts.infrastructure += 1,
+                    Some(_) => attempts.other += 1,
+                    None => {}
+                }
+            }
+            attempts.name = Some(name);
+            attempts.judgement = Some(judgement);
+        }
+        attempts
+    }
+
+    /// The attempt that the run's status speaks of: it was started, so a Job that is not there was deleted.
+    fn hinted_attempt(&self, cell: &str) -> Option<u32> {
+        let shown = shown_name(cell);
+        let jobs = self.observed.run.status.as_ref().map(|status| status.jobs.as_slice()).unwrap_or_default();
+        let hint = jobs.iter().find(|job| job.name == shown)?;
+        let attempt = hint.attempt.and_then(|attempt| u32::try_from(attempt).ok())?;
+        let name = names::attempt_name(self.run.name, self.run.uid, cell, attempt);
+        (hint.job.as_deref() == Some(name.as_str())).then_some(attempt)
+    }
+
+    /// A claim without its Job: it may have run, so it never runs again by itself.
+    fn claim(&self, name: &str) -> Option<Judgement> {
+        let claim = self.observed.claims.iter().find(|claim| claim.name_any() == name)?;
+        let recorded = annotation::<JobResult>(&claim.metadata, names::RESULT_ANNOTATION);
+        let text = "its Job vanished; it may have run (effects: Once): look, then make a new run";
+        let is_recorded = recorded.is_some();
+        let result =
+            recorded.unwrap_or_else(|| JobResult::failed(FailureClass::PodDeleted, text).ended(Some(self.now), None));
+        Some(Judgement::Over { result, recorded: is_recorded })
+    }
+}
+
+const RESOLVE_ATTEMPTS: u32 = 3;
+
+/// Whether a job may start.
+enum Gate {
+    Wait,
+    Open,
+    Skip(String),
+}
+
+/// How often a job is tried again: after failures of the infrastructure, and after others.
+fn retries(spec: &JobSpec) -> (u32, u32) {
+    let given = spec.retries.as_ref();
+    let number = |value: Option<i32>, default| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default);
+    (number(given.and_then(|given| given.infrastructure), 1), number(given.and_then(|given| given.failure), 0))
+}
+
+/// A matrix' result is the worst of its cells.
+fn worst(phases: &[JobPhase]) -> JobPhase {
+    let order = [JobPhase::Failed, JobPhase::Cancelled, JobPhase::Skipped];
+    order.into_iter().find(|phase| phases.contains(phase)).unwrap_or(JobPhase::Succeeded)
+}
+
+/// The Job's pod. Should there ever be several, the one that counts is the first that was made.
+#[must_use]
+pub fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {
+    let uid = job.metadata.uid.as_deref()?;
+    pods.iter()
+        .filter(|pod| pod.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid))
+        .min_by_key(|pod| (pod.metadata.creation_timestamp.as_ref().map(|time| time.0), pod.name_any()))
+}
+
+/// Ends what foreign containers keep alive after their command.
+#[must_use]
+pub fn linger(observed: &Observed, now: Timestamp) -> (Vec<Effect>, Next) {
+    let mut effects = Vec::new();
+    let mut next = Next::OnChange;
+    for pod in &observed.pods {
+        match attempt::lingers(pod, now) {
+            Some(left) if left.is_zero() => effects.push(Effect::EndPod { pod: pod.name_any(), stop: None }),
+            Some(left) => next = next.sooner(Next::After(left)),
+            None => {}
+        }
+    }
+    (effects, next)
+}

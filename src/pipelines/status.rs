@@ -1,0 +1,308 @@
+//! The run's status: a projection of the world, bounded in size.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::names::short_hash;
+use super::observe::Observed;
+use super::progress::CellView;
+use super::result::{MAX_JOB_MESSAGE, Outcome};
+use crate::api::conditions::{Statement, Verdict, printable, restate, types};
+use crate::api::names::CommitSha;
+use crate::api::run::{CoverageStatus, FailureClass, JobPhase, JobStatus, RunStatus, TestStatus};
+
+/// The most bytes of one job's entry as JSON.
+pub const MAX_JOB_BYTES: usize = 300;
+/// The longest name that an entry shows.
+const MAX_NAME: usize = 100;
+
+/// How the run stands as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Situation {
+    /// It has not begun.
+    Waiting {
+        /// A static word.
+        reason: &'static str,
+        /// What for, and what to do.
+        message: String,
+    },
+    /// It is under way.
+    Running,
+    /// It is over.
+    Over(Outcome),
+}
+
+/// What the status is made of.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// The situation.
+    pub situation: Situation,
+    /// All cells; empty before the run begins.
+    pub cells: &'a [CellView],
+    /// The ControllerRevision.
+    pub revision: Option<String>,
+    /// The commit.
+    pub commit: Option<CommitSha>,
+    /// When it began.
+    pub started: Option<Timestamp>,
+}
+
+/// The status, from the facts and what it said before.
+#[must_use]
+pub fn of(observed: &Observed, facts: Facts<'_>, now: Timestamp) -> RunStatus {
+    let before = observed.run.status.clone().unwrap_or_default();
+    let generation = observed.run.metadata.generation.unwrap_or_default();
+    let jobs = jobs_of(facts.cells, &before.jobs);
+    let finished = jobs.iter().filter(|job| job.phase.is_final()).count();
+    let completed = match &facts.situation {
+        Situation::Over(outcome) => Some(Time(outcome.completed)),
+        Situation::Waiting { .. } | Situation::Running => None,
+    };
+    RunStatus {
+        observed_generation: generation,
+        conditions: restate(&before.conditions, statements(&facts.situation, facts.cells, finished), generation, now),
+        pipeline_revision: facts.revision,
+        short_commit: facts.commit.as_ref().map(|commit| commit.short().to_owned()),
+        commit: facts.commit,
+        start_time: facts.started.map(Time),
+        completion_time: completed,
+        progress: (!jobs.is_empty()).then(|| format!("{finished}/{}", jobs.len())),
+        tests: tests_of(facts.cells).or(before.tests.filter(|_| facts.cells.is_empty())),
+        coverage: coverage_of(facts.cells).or(before.coverage.filter(|_| facts.cells.is_empty())),
+        artifacts: before.artifacts,
+        jobs,
+    }
+}
+
+/// The status as a merge patch: what it does not say any more is taken away.
+#[must_use]
+pub fn patch(status: &RunStatus) -> serde_json::Value {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        let optional = [
+            "pipelineRevision",
+            "commit",
+            "shortCommit",
+            "startTime",
+            "completionTime",
+            "progress",
+            "jobs",
+            "tests",
+            "coverage",
+            "artifacts",
+        ];
+        for name in optional {
+            map.entry(name).or_insert(serde_json::Value::Null);
+        }
+    }
+    value
+}
+
+fn statements(situation: &Situation, cells: &[CellView], finished: usize) -> Vec<Statement> {
+    let both = |verdict, reason: &'static str, message: &str| {
+        vec![
+            Statement::new(types::SUCCEEDED, verdict, reason, message),
+            Statement::new(types::READY, verdict, reason, message),
+        ]
+    };
+    match situation {
+        Situation::Waiting { reason, message } => {
+            let mut statements = both(Verdict::Unknown, reason, message);
+            statements.push(Statement::new(types::RECONCILING, Verdict::True, reason, message.clone()));
+            statements
+        }
+        Situation::Running => {
+            let going = |phase| cells.iter().filter(|cell| cell.phase == phase).count();
+            let running = going(JobPhase::Running) + going(JobPhase::Starting);
+            let queued = going(JobPhase::Queued);
+            let reason = if running == 0 && queued > 0 { "Queued" } else { "Running" };
+            let message = format!("{finished} of {} jobs finished, {running} running, {queued} queued", cells.len());
+            let mut statements = both(Verdict::Unknown, reason, &message);
+            statements.push(Statement::new(types::RECONCILING, Verdict::True, reason, message));
+            statements
+        }
+        Situation::Over(outcome) => {
+            let succeeded = outcome.phase == JobPhase::Succeeded;
+            let reason = known_reason(&outcome.reason);
+            let mut statements = both(Verdict::from(succeeded), reason, &outcome.message);
+            if !succeeded {
+                statements.push(Statement::new(types::STALLED, Verdict::True, reason, outcome.message.clone()));
+            }
+            statements
+        }
+    }
+}
+
+/// The reasons that an outcome may have, as static words: an annotation that somebody else wrote adds none.
+fn known_reason(reason: &str) -> &'static str {
+    const KNOWN: [&str; 31] = [
+        "Succeeded",
+        "Cancelled",
+        "CommandFailure",
+        "TestFailure",
+        "NoTestsCollected",
+        "CoverageBelowThreshold",
+        "BuildFailure",
+        "VulnerabilitiesFound",
+        "OutOfMemory",
+        "DeadlineExceeded",
+        "Configuration",
+        "Unschedulable",
+        "Evicted",
+        "NodeLost",
+        "PodDeleted",
+        "ImagePull",
+        "ServiceNotReady",
+        "Infrastructure",
+        "PipelineNotFound",
+        "RepositoryNotFound",
+        "InvalidGraph",
+        "InvalidParameter",
+        "InvalidRevision",
+        "RevisionMissing",
+        "NotSupported",
+        "SecretInPullRequest",
+        "InvalidJob",
+        "ForkDenied",
+        "DefinitionLost",
+        "Skipped",
+        "Failed",
+    ];
+    KNOWN.into_iter().find(|known| *known == reason).unwrap_or("Failed")
+}
+
+/// Each cell's entry in the pipeline's order. A Job that is gone after the end keeps the entry it had.
+fn jobs_of(cells: &[CellView], before: &[JobStatus]) -> Vec<JobStatus> {
+    if cells.is_empty() {
+        return before.to_vec();
+    }
+    let mut ordered: Vec<&CellView> = cells.iter().collect();
+    ordered.sort_by_key(|cell| cell.position);
+    ordered.into_iter().map(entry).collect()
+}
+
+fn entry(cell: &CellView) -> JobStatus {
+    let result = cell.result.as_ref();
+    let failure = result.and_then(|result| result.failure).filter(|_| cell.phase != JobPhase::Succeeded);
+    let failure =
+        if cell.phase == JobPhase::Cancelled && failure.is_some() { Some(FailureClass::Cancelled) } else { failure };
+    bounded(JobStatus {
+        name: shown_name(&cell.name),
+        phase: cell.phase,
+        failure,
+        message: cell.message.as_deref().map(|message| printable(message, MAX_JOB_MESSAGE)),
+        job: cell.job.clone(),
+        attempt: cell.attempt.and_then(|attempt| i32::try_from(attempt).ok()),
+        seconds: result.and_then(|result| result.seconds),
+    })
+}
+
+/// Shortens the message until the entry has at most [`MAX_JOB_BYTES`].
+fn bounded(entry: JobStatus) -> JobStatus {
+    let mut entry = entry;
+    for keep in [120, 90, 60, 30, 0] {
+        let size = serde_json::to_string(&entry).map(|text| text.len()).unwrap_or_default();
+        if size <= MAX_JOB_BYTES {
+            return entry;
+        }
+        entry.message = entry.message.as_deref().filter(|_| keep > 0).map(|message| printable(message, keep));
+    }
+    entry
+}
+
+/// A cell's name as the status shows it: long ones are cut, yet stay different from each other.
+#[must_use]
+pub fn shown_name(cell: &str) -> String {
+    let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if clean.len() <= MAX_NAME && clean == cell {
+        return clean;
+    }
+    let mut stem = String::new();
+    for c in clean.chars() {
+        if stem.len() + c.len_utf8() > MAX_NAME - 14 {
+            break;
+        }
+        stem.push(c);
+    }
+    format!("{stem}… {}", short_hash(&[cell]))
+}
+
+fn tests_of(cells: &[CellView]) -> Option<TestStatus> {
+    let counts = cells.iter().filter_map(|cell| cell.result.as_ref()?.tests);
+    counts.fold(None, |sum: Option<TestStatus>, count| {
+        let sum = sum.unwrap_or_default();
+        Some(TestStatus {
+            passed: sum.passed + i64::from(count.passed),
+            failed: sum.failed + i64::from(count.failed),
+            skipped: sum.skipped + i64::from(count.skipped),
+            ..sum
+        })
+    })
+}
+
+/// The coverage of the job that ends last among those that measured it: combining several is a step of its own.
+fn coverage_of(cells: &[CellView]) -> Option<CoverageStatus> {
+    let percent = cells.iter().rev().find_map(|cell| cell.result.as_ref()?.coverage)?;
+    Some(CoverageStatus { percent: format!("{}.{}", percent / 100, percent % 100 / 10) })
+}
+
+/// How the run ended, once every cell is final.
+#[must_use]
+pub fn outcome(cells: &[CellView], cancelled: bool, now: Timestamp) -> Outcome {
+    let completed = cells.iter().filter_map(|cell| cell.result.as_ref()?.finished).max().unwrap_or(now);
+    let mut ordered: Vec<&CellView> = cells.iter().collect();
+    ordered.sort_by_key(|cell| cell.position);
+    let failed: Vec<&&CellView> =
+        ordered.iter().filter(|cell| cell.phase == JobPhase::Failed && !cell.forgiven).collect();
+    let was_cancelled = ordered.iter().any(|cell| cell.phase == JobPhase::Cancelled);
+    match failed.first() {
+        Some(first) if !cancelled => {
+            let class = first.result.as_ref().and_then(|result| result.failure).unwrap_or(FailureClass::Infrastructure);
+            let more = match failed.len() {
+                1 => String::new(),
+                count => format!(" ({} further jobs failed)", count - 1),
+            };
+            let message = first.message.as_deref().unwrap_or("no details");
+            let text = format!("job {}: {}: {message}{more}. {}", first.name, class.as_str(), next_step(class, first));
+            Outcome { phase: JobPhase::Failed, reason: class.as_str().to_owned(), message: text, completed }
+        }
+        Some(_) | None if cancelled || was_cancelled => Outcome {
+            phase: JobPhase::Cancelled,
+            reason: "Cancelled".to_owned(),
+            message: "the run was stopped before all its jobs had ended; make a new run to repeat it".to_owned(),
+            completed,
+        },
+        Some(_) | None => {
+            let count = cells.iter().filter(|cell| cell.phase == JobPhase::Succeeded).count();
+            let message = format!("{count} of {} jobs succeeded, none failed", cells.len());
+            Outcome { phase: JobPhase::Succeeded, reason: "Succeeded".to_owned(), message, completed }
+        }
+    }
+}
+
+fn next_step(class: FailureClass, cell: &CellView) -> String {
+    let job = cell.job.as_deref().unwrap_or("<job>");
+    match class {
+        FailureClass::CommandFailure
+        | FailureClass::TestFailure
+        | FailureClass::NoTestsCollected
+        | FailureClass::CoverageBelowThreshold
+        | FailureClass::BuildFailure
+        | FailureClass::VulnerabilitiesFound
+        | FailureClass::OutOfMemory
+        | FailureClass::DeadlineExceeded => format!("Read `kubectl logs job/{job} -c job`"),
+        FailureClass::ServiceNotReady => format!("Read `kubectl logs job/{job} --all-containers`"),
+        FailureClass::Cancelled => "Make a new run".to_owned(),
+        FailureClass::Configuration => "Correct the pipeline, the Secret or the image, then make a new run".to_owned(),
+        FailureClass::Unschedulable => "Add room or lower resources.requests, then make a new run".to_owned(),
+        FailureClass::Evicted
+        | FailureClass::NodeLost
+        | FailureClass::PodDeleted
+        | FailureClass::ImagePull
+        | FailureClass::Infrastructure => format!("Read `kubectl describe job/{job}`, then make a new run"),
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

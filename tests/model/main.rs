@@ -1,0 +1,4 @@
+//! Decisions against model worlds: no I/O, no clock, every interruption.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod pipelines;

@@ -1,0 +1,240 @@
+//! Every interruption of the operator, and what users and nodes do to its pods.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+use timetracker_operator::pipelines::names;
+
+use super::scenario::{Expected, Scenario, scenario};
+use super::world::{RUN, RunPlan, World};
+
+/// One step of an interleaving.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Kubelet, scheduler, Job controller.
+    World,
+    Reconcile,
+    /// The operator dies, or loses the answer, after that many writes.
+    Crash(usize),
+    /// Another leader observes now…
+    Observe,
+    /// …and acts on it later.
+    ActLate,
+    DeleteStatus,
+    /// Someone deletes a pod.
+    DeletePod(usize),
+    EvictPod(usize),
+    DeleteJob(usize),
+    Cancel,
+    DeleteRun,
+}
+
+fn harmless() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => Just(Step::World),
+        3 => Just(Step::Reconcile),
+        3 => (0..5usize).prop_map(Step::Crash),
+        2 => Just(Step::Observe),
+        2 => Just(Step::ActLate),
+        1 => Just(Step::DeleteStatus),
+    ]
+}
+
+fn destructive() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => harmless(),
+        1 => (0..4usize).prop_map(Step::DeletePod),
+        1 => (0..4usize).prop_map(Step::EvictPod),
+        1 => (0..4usize).prop_map(Step::DeleteJob),
+    ]
+}
+
+fn ending() -> impl Strategy<Value = Step> {
+    prop_oneof![10 => destructive(), 1 => Just(Step::Cancel), 1 => Just(Step::DeleteRun)]
+}
+
+static INTERLEAVINGS: AtomicU64 = AtomicU64::new(0);
+
+struct Play {
+    world: World,
+    held: Option<RunPlan>,
+    /// Cells that lost a pod or a Job.
+    hurt: BTreeSet<String>,
+    ended_early: bool,
+}
+
+impl Play {
+    fn of(scenario: &Scenario, steps: &[Step]) -> Self {
+        INTERLEAVINGS.fetch_add(1, Ordering::Relaxed);
+        let mut play = Self { world: scenario.world(), held: None, hurt: BTreeSet::new(), ended_early: false };
+        for step in steps {
+            play.step(step);
+        }
+        if let Some(plan) = play.held.take() {
+            play.world.act(&plan, usize::MAX);
+        }
+        play.world.settle();
+        play
+    }
+
+    fn step(&mut self, step: &Step) {
+        let world = &mut self.world;
+        match step {
+            Step::World => world.step(),
+            Step::Reconcile => world.reconcile(),
+            Step::Crash(after) => {
+                if let Some(plan) = world.plan() {
+                    world.act(&plan, *after);
+                }
+            }
+            Step::Observe => self.held = world.plan(),
+            Step::ActLate => {
+                if let Some(plan) = self.held.take() {
+                    world.act(&plan, usize::MAX);
+                }
+            }
+            Step::DeleteStatus => world.delete_status(),
+            Step::DeletePod(which) | Step::EvictPod(which) | Step::DeleteJob(which) => {
+                let pods = world.living_pods();
+                let Some((name, cell)) = pods.get(*which).cloned() else { return };
+                // One loss for each cell: the default is one retry.
+                if !self.hurt.insert(cell) {
+                    return;
+                }
+                match step {
+                    Step::DeletePod(_) => world.delete_pod(&name),
+                    Step::EvictPod(_) => world.evict_pod(&name),
+                    _ => {
+                        // What a deletion leaves is told by the status: both at once can't be told from a fresh run.
+                        world.reconcile();
+                        world.delete_job(&name);
+                        world.reconcile();
+                    }
+                }
+            }
+            Step::Cancel => {
+                self.ended_early = true;
+                world.cancel();
+            }
+            Step::DeleteRun => {
+                self.ended_early = true;
+                world.delete_run();
+            }
+        }
+    }
+
+    fn phases(&self) -> Expected {
+        let status = self.world.run().unwrap().status.unwrap();
+        status.jobs.iter().map(|job| (job.name.clone(), format!("{:?}", job.phase))).collect()
+    }
+
+    /// What holds in the end whatever happened.
+    fn assert_sound(&self, scenario: &Scenario) {
+        let world = &self.world;
+        assert!(world.is_over(), "the run never ends");
+        if let Some(plan) = world.plan() {
+            assert!(plan.effects.is_empty(), "effects at the fixed point: {:?}", plan.effects);
+            assert_eq!(plan.status, None, "a status at the fixed point");
+        }
+        assert!(world.living_pods().is_empty(), "pods go on: {:?}", world.living_pods());
+        for (name, times) in &world.executions {
+            assert!(*times <= 1, "{name} was executed {times} times");
+        }
+        for cell in scenario.once_cells() {
+            let times = world.cell_executions.get(&cell).copied().unwrap_or(0);
+            assert!(times <= 1, "{cell} has effects Once and was executed {times} times");
+        }
+        match world.run() {
+            Some(run) => {
+                let held = run.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER);
+                assert!(!held, "a finished run is held");
+            }
+            None => {
+                let left: Vec<_> =
+                    ["Job", "Pod", "ControllerRevision"].iter().flat_map(|kind| world.store.names(kind)).collect();
+                assert!(left.is_empty(), "orphans of {RUN}: {left:?}");
+            }
+        }
+        for (cell, ended) in &world.starts {
+            for need in &scenario.needed_cells()[cell] {
+                assert!(ended.contains(need), "{cell} was started before {need} had ended");
+            }
+        }
+    }
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    let cases = std::env::var("MODEL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(cases);
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2_000, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(200))]
+
+    #[test]
+    fn an_undisturbed_run_does_what_its_graph_says(scenario in scenario()) {
+        let play = Play::of(&scenario, &[]);
+        play.assert_sound(&scenario);
+        assert_eq!(play.phases(), scenario.expected());
+        let succeeded = play.world.run().unwrap().status.unwrap().conditions.iter().any(|one| one.type_ == "Succeeded" && one.status == "True");
+        assert_eq!(succeeded, scenario.succeeds());
+        assert!(play.world.most_at_once <= usize::try_from(scenario.limit).unwrap());
+    }
+
+    #[test]
+    fn crashes_lost_answers_late_leaders_and_lost_statuses_change_nothing(
+        scenario in scenario(),
+        steps in proptest::collection::vec(harmless(), 0..60),
+    ) {
+        // A crash between a claim and its Job can't be told from a Job that vanished: such a job fails, by design.
+        let mut scenario = scenario;
+        for job in scenario.jobs.iter_mut().chain(scenario.finally.as_mut()) {
+            job.once = false;
+        }
+        let play = Play::of(&scenario, &steps);
+        play.assert_sound(&scenario);
+        assert_eq!(play.phases(), scenario.expected());
+        for (cell, times) in &play.world.cell_executions {
+            assert_eq!(*times, 1, "{} was executed {} times", cell, times);
+        }
+    }
+
+    #[test]
+    fn one_lost_pod_a_job_is_made_good(
+        scenario in scenario(),
+        steps in proptest::collection::vec(destructive(), 0..60),
+    ) {
+        let mut scenario = scenario;
+        for job in scenario.jobs.iter_mut().chain(scenario.finally.as_mut()) {
+            job.once = false;
+        }
+        let play = Play::of(&scenario, &steps);
+        play.assert_sound(&scenario);
+        assert_eq!(play.phases(), scenario.expected());
+    }
+
+    #[test]
+    fn whatever_happens_the_world_is_left_sound(
+        scenario in scenario(),
+        steps in proptest::collection::vec(ending(), 0..70),
+    ) {
+        Play::of(&scenario, &steps).assert_sound(&scenario);
+    }
+
+    #[test]
+    fn a_cancelled_run_ends_as_cancelled_or_as_it_had_ended(
+        scenario in scenario(),
+        steps in proptest::collection::vec(harmless(), 0..40),
+        more in proptest::collection::vec(harmless(), 0..20),
+    ) {
+        let mut steps = steps;
+        steps.push(Step::Cancel);
+        steps.extend(more);
+        let play = Play::of(&scenario, &steps);
+        play.assert_sound(&scenario);
+        let allowed = ["Succeeded", "Failed", "Skipped", "Cancelled"];
+        assert!(play.phases().values().all(|phase| allowed.contains(&phase.as_str())));
+        assert!(play.ended_early);
+    }
+}

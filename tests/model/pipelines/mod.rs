@@ -1,0 +1,6 @@
+//! Runs against a model world.
+
+mod interruptions;
+mod scenario;
+mod store;
+mod world;

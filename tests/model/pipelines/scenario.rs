@@ -1,0 +1,161 @@
+//! Random pipelines, and what an undisturbed run of each must come to: an oracle that knows nothing of the operator.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use timetracker_operator::pipelines::Settings;
+
+use super::world::{Fate, World};
+
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub needs: Vec<usize>,
+    pub cells: usize,
+    pub exit: i32,
+    pub failed_tests: u32,
+    pub steps: u32,
+    pub continue_on_error: bool,
+    pub once: bool,
+    pub collects: bool,
+    pub traps: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    pub jobs: Vec<Job>,
+    pub finally: Option<Job>,
+    pub limit: u32,
+}
+
+fn job(place: usize) -> impl Strategy<Value = Job> {
+    let needs = proptest::collection::btree_set(0..place.max(1), 0..3);
+    let outcome = (prop_oneof![5 => Just(0), 1 => Just(1)], prop_oneof![4 => Just(0u32), 1 => Just(2)], 1..4u32);
+    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.25), any::<bool>(), any::<bool>());
+    (needs, prop_oneof![4 => Just(1usize), 1 => Just(2)], outcome, flags).prop_map(
+        move |(needs, cells, (exit, failed_tests, steps), (continue_on_error, once, collects, traps))| Job {
+            needs: needs.into_iter().filter(|need| *need < place).collect(),
+            cells,
+            exit,
+            failed_tests: if collects { failed_tests } else { 0 },
+            steps,
+            continue_on_error,
+            once,
+            collects,
+            traps,
+        },
+    )
+}
+
+pub fn scenario() -> impl Strategy<Value = Scenario> {
+    let jobs = (1..6usize).prop_flat_map(|count| (0..count).map(job).collect::<Vec<_>>());
+    (jobs, proptest::option::of(job(0)), 1..5u32).prop_map(|(jobs, finally, limit)| Scenario { jobs, finally, limit })
+}
+
+/// What a cell comes to: its phase and how often its command runs.
+pub type Expected = BTreeMap<String, String>;
+
+impl Scenario {
+    pub fn name(place: usize) -> String {
+        format!("job-{place}")
+    }
+
+    fn spec(name: &str, job: &Job) -> Value {
+        let needs: Vec<String> = job.needs.iter().map(|need| Self::name(*need)).collect();
+        let mut spec = json!({"name": name, "image": "busybox", "run": "true", "needs": needs,
+            "continueOnError": job.continue_on_error});
+        if job.cells > 1 {
+            let values: Vec<String> = (0..job.cells).map(|cell| cell.to_string()).collect();
+            spec["matrix"] = json!({"axes": [{"name": "cell", "values": values}], "failFast": false});
+        }
+        if job.once {
+            spec["effects"] = json!("Once");
+        }
+        if job.collects {
+            spec["reports"] = json!(["JUnit"]);
+        }
+        spec
+    }
+
+    pub fn cells(name: &str, job: &Job) -> Vec<String> {
+        if job.cells == 1 {
+            return vec![name.to_owned()];
+        }
+        (0..job.cells).map(|cell| format!("{name} ({cell})")).collect()
+    }
+
+    fn named(&self) -> Vec<(String, &Job)> {
+        let jobs = self.jobs.iter().enumerate().map(|(place, job)| (Self::name(place), job));
+        jobs.chain(self.finally.iter().map(|job| ("last".to_owned(), job))).collect()
+    }
+
+    pub fn world(&self) -> World {
+        let jobs: Vec<Value> =
+            self.jobs.iter().enumerate().map(|(place, job)| Self::spec(&Self::name(place), job)).collect();
+        let finally: Vec<Value> = self.finally.iter().map(|job| Self::spec("last", job)).collect();
+        let mut fates = BTreeMap::new();
+        for (name, job) in self.named() {
+            for cell in Self::cells(&name, job) {
+                let fate = Fate { exit: job.exit, failed_tests: job.failed_tests, steps: job.steps, traps: job.traps };
+                fates.insert(cell, fate);
+            }
+        }
+        let mut settings = Settings::default();
+        settings.limits.jobs = self.limit;
+        World::new(json!({"jobs": jobs, "finally": finally}), json!({"pipelineRef": {"name": "p"}}), fates, settings)
+    }
+
+    pub fn once_cells(&self) -> Vec<String> {
+        self.named().into_iter().filter(|(_, job)| job.once).flat_map(|(name, job)| Self::cells(&name, job)).collect()
+    }
+
+    /// Which cells each cell waits for.
+    pub fn needed_cells(&self) -> BTreeMap<String, Vec<String>> {
+        let mut needed = BTreeMap::new();
+        for (name, job) in self.named() {
+            let before: Vec<String> = if name == "last" {
+                Vec::new()
+            } else {
+                job.needs.iter().flat_map(|need| Self::cells(&Self::name(*need), &self.jobs[*need])).collect()
+            };
+            for cell in Self::cells(&name, job) {
+                needed.insert(cell, before.clone());
+            }
+        }
+        needed
+    }
+
+    /// What an undisturbed run comes to.
+    pub fn expected(&self) -> Expected {
+        let mut by_place: Vec<&str> = Vec::new();
+        let mut expected = Expected::new();
+        let own = |job: &Job| if job.exit == 0 && job.failed_tests == 0 { "Succeeded" } else { "Failed" };
+        for (place, job) in self.jobs.iter().enumerate() {
+            let open = job.needs.iter().all(|need| {
+                by_place[*need] == "Succeeded" || (by_place[*need] == "Failed" && self.jobs[*need].continue_on_error)
+            });
+            let phase = if open { own(job) } else { "Skipped" };
+            by_place.push(phase);
+            for cell in Self::cells(&Self::name(place), job) {
+                expected.insert(cell, phase.to_owned());
+            }
+        }
+        for job in &self.finally {
+            for cell in Self::cells("last", job) {
+                expected.insert(cell, own(job).to_owned());
+            }
+        }
+        expected
+    }
+
+    pub fn succeeds(&self) -> bool {
+        let expected = self.expected();
+        self.named().iter().all(|(name, job)| {
+            Self::cells(name, job).iter().all(|cell| match expected[cell].as_str() {
+                "Succeeded" => true,
+                "Failed" => job.continue_on_error,
+                _ => false,
+            })
+        })
+    }
+}

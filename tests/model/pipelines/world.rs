@@ -1,0 +1,355 @@
+//! A cluster in which jobs run: scheduler, kubelet and Job controller, one step at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use timetracker_operator::api::run::{PipelineRun, RunStatus};
+use timetracker_operator::cluster::{Target, Write};
+use timetracker_operator::pipelines::{Effect, Observed, Room, Settings, decide, names, revision_wanted, status_patch};
+use timetracker_operator::plan::Plan;
+
+use super::store::Store;
+
+pub const RUN: &str = "run";
+
+/// What a cell's command does, whichever attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fate {
+    pub exit: i32,
+    pub failed_tests: u32,
+    pub steps: u32,
+    /// Exits 0 when told to terminate.
+    pub traps: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct World {
+    pub store: Store,
+    pub fates: BTreeMap<String, Fate>,
+    pub clock: i64,
+    pub settings: Settings,
+    /// How often each attempt's command was started, by Job name.
+    pub executions: BTreeMap<String, u32>,
+    /// How often each cell's command was started.
+    pub cell_executions: BTreeMap<String, u32>,
+    /// Jobs (by uid) for which a pod was made once.
+    made: BTreeSet<String>,
+    progress: BTreeMap<String, u32>,
+    /// Cells in the order of their first start, with the cells whose pod had ended by then.
+    pub starts: Vec<(String, BTreeSet<String>)>,
+    ended: BTreeSet<String>,
+    pub most_at_once: usize,
+}
+
+pub type RunPlan = Plan<Effect, RunStatus>;
+
+impl World {
+    pub fn new(pipeline: Value, run: Value, fates: BTreeMap<String, Fate>, settings: Settings) -> Self {
+        let mut world = Self {
+            store: Store::default(),
+            fates,
+            clock: 1_750_000_000,
+            settings,
+            executions: BTreeMap::new(),
+            cell_executions: BTreeMap::new(),
+            made: BTreeSet::new(),
+            progress: BTreeMap::new(),
+            starts: Vec::new(),
+            ended: BTreeSet::new(),
+            most_at_once: 0,
+        };
+        let now = world.now_text();
+        let pipeline = json!({"apiVersion": "timetracker.dev/v1alpha1", "kind": "Pipeline", "spec": pipeline});
+        world.store.insert("Pipeline", "p", pipeline, &now);
+        let run = json!({"apiVersion": "timetracker.dev/v1alpha1", "kind": "PipelineRun", "spec": run});
+        world.store.insert("PipelineRun", RUN, run, &now);
+        world
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.clock).unwrap()
+    }
+
+    fn now_text(&self) -> String {
+        self.now().to_string()
+    }
+
+    pub fn run(&self) -> Option<PipelineRun> {
+        self.store.get("PipelineRun", RUN).map(|run| serde_json::from_value(run.clone()).unwrap())
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.run().is_none_or(|run| run.status.is_some_and(|status| status.completion_time.is_some()))
+    }
+
+    pub fn observe(&self) -> Option<Observed> {
+        let run = self.run()?;
+        let uid = run.metadata.uid.clone().unwrap();
+        let all = |kind: &str| -> Vec<Value> { self.store.of_kind(kind).cloned().collect() };
+        let jobs: Vec<_> =
+            all("Job").into_iter().filter(|job| job["metadata"]["ownerReferences"][0]["uid"] == uid.as_str()).collect();
+        let busy = jobs.iter().filter(|job| job["metadata"]["labels"][names::FINISHED_LABEL].is_null()).count();
+        let typed =
+            |values: Vec<Value>| values.into_iter().map(|value| serde_json::from_value(value).unwrap()).collect();
+        let mut observed = Observed {
+            pipeline: self.store.get("Pipeline", "p").map(|found| serde_json::from_value(found.clone()).unwrap()),
+            repository: None,
+            revision: None,
+            jobs: typed_jobs(jobs),
+            pods: all("Pod").into_iter().map(|pod| serde_json::from_value(pod).unwrap()).collect(),
+            claims: typed(
+                all("ConfigMap")
+                    .into_iter()
+                    .filter(|claim| claim["metadata"]["ownerReferences"][0]["uid"] == uid.as_str())
+                    .collect(),
+            ),
+            trust: None,
+            policy: self
+                .store
+                .get("NetworkPolicy", names::NETWORK_POLICY)
+                .and_then(|policy| policy["metadata"]["annotations"][names::CONTENT_ANNOTATION].as_str())
+                .map(str::to_owned),
+            room: Room { in_namespace: u32::try_from(busy).unwrap(), everywhere: u32::try_from(busy).unwrap() },
+            run,
+        };
+        let begun =
+            observed.run.metadata.annotations.as_ref().and_then(|all| all.get(names::REVISION_ANNOTATION).cloned());
+        let wanted = begun.or_else(|| revision_wanted(&observed));
+        observed.revision = wanted
+            .and_then(|name| self.store.get("ControllerRevision", &name))
+            .map(|found| serde_json::from_value(found.clone()).unwrap());
+        Some(observed)
+    }
+
+    pub fn plan(&self) -> Option<RunPlan> {
+        Some(decide(&self.observe()?, &self.settings, self.now()))
+    }
+
+    /// Does the first `most` writes of a plan, stopping at the first conflict as the operator does.
+    pub fn act(&mut self, plan: &RunPlan, most: usize) {
+        let now = self.now_text();
+        let mut writes: Vec<Write> = plan.effects.iter().map(|effect| effect.write("ns", RUN).unwrap()).collect();
+        if let Some(status) = &plan.status {
+            writes.push(Write::Status { target: Target::of::<PipelineRun>("ns", RUN), status: status_patch(status) });
+        }
+        for write in writes.iter().take(most) {
+            if self.store.act(write, &now).is_err() {
+                return;
+            }
+        }
+    }
+
+    pub fn reconcile(&mut self) {
+        if let Some(plan) = self.plan() {
+            self.act(&plan, usize::MAX);
+        }
+    }
+
+    /// One step of everything but the operator.
+    pub fn step(&mut self) {
+        self.clock += 2;
+        self.kubelet();
+        self.job_controller();
+        self.store.garbage();
+        let running = self
+            .store
+            .of_kind("Pod")
+            .filter(|pod| !pod["status"]["containerStatuses"][0]["state"]["running"].is_null());
+        self.most_at_once = self.most_at_once.max(running.count());
+    }
+
+    fn job_controller(&mut self) {
+        let now = self.now_text();
+        for name in self.store.names("Job") {
+            let job = self.store.get("Job", &name).unwrap().clone();
+            if !job["status"]["conditions"].is_null() {
+                continue;
+            }
+            let uid = job["metadata"]["uid"].as_str().unwrap().to_owned();
+            let pod = self.store.get("Pod", &name).cloned();
+            match pod {
+                Some(pod) if job["spec"]["suspend"] == true => self.delete_pod_object(&name, &pod),
+                Some(pod) => {
+                    let phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();
+                    let kind = match phase.as_str() {
+                        "Succeeded" => "Complete",
+                        "Failed" => "Failed",
+                        _ => continue,
+                    };
+                    self.finish_job(&name, kind);
+                }
+                None if job["spec"]["suspend"] == true => {}
+                None if self.made.contains(&uid) => self.finish_job(&name, "Failed"),
+                None => {
+                    self.made.insert(uid.clone());
+                    let mut pod = job["spec"]["template"].clone();
+                    pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name,
+                        "uid": uid, "controller": true}]);
+                    pod["status"] = json!({"phase": "Pending"});
+                    self.store.insert("Pod", &name, pod, &now);
+                }
+            }
+        }
+    }
+
+    fn finish_job(&mut self, name: &str, kind: &str) {
+        self.store.patch("Job", name, &json!({"status": {"conditions": [{"type": kind, "status": "True"}]}}));
+    }
+
+    /// What the API server does on a pod's deletion: without a node it is gone at once.
+    fn delete_pod_object(&mut self, name: &str, pod: &Value) {
+        let now = self.now_text();
+        if pod["spec"]["nodeName"].is_null() || is_terminal(pod) {
+            self.store.objects.remove(&Store::key("Pod", name));
+        } else if pod["metadata"]["deletionTimestamp"].is_null() {
+            let due = Timestamp::from_second(self.clock + 120).unwrap().to_string();
+            let _ = now;
+            let metadata = json!({"metadata": {"deletionTimestamp": due, "deletionGracePeriodSeconds": 120}});
+            self.store.patch("Pod", name, &metadata);
+        }
+    }
+
+    fn kubelet(&mut self) {
+        for name in self.store.names("Pod") {
+            let pod = self.store.get("Pod", &name).unwrap().clone();
+            let deleting = !pod["metadata"]["deletionTimestamp"].is_null();
+            if is_terminal(&pod) {
+                if deleting {
+                    self.store.objects.remove(&Store::key("Pod", &name));
+                }
+                continue;
+            }
+            if pod["spec"]["nodeName"].is_null() {
+                self.store.patch("Pod", &name, &json!({"spec": {"nodeName": "node"}}));
+                continue;
+            }
+            self.advance(&name, &pod, deleting);
+        }
+    }
+
+    fn advance(&mut self, name: &str, pod: &Value, deleting: bool) {
+        let now = self.now_text();
+        let cell = pod["metadata"]["annotations"][names::CELL_ANNOTATION].as_str().unwrap().to_owned();
+        let fate = self.fates.get(&cell).cloned().unwrap_or(Fate { exit: 0, failed_tests: 0, steps: 1, traps: false });
+        let ending = pod["spec"]["activeDeadlineSeconds"] == 1;
+        let main = &pod["status"]["containerStatuses"][0]["state"];
+        let container = |state: Value| json!([{"name": "job", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]);
+        if main.is_null() {
+            if deleting {
+                self.store.objects.remove(&Store::key("Pod", name));
+                return;
+            }
+            if ending {
+                self.store.patch("Pod", name, &json!({"status": {"phase": "Failed", "reason": "DeadlineExceeded"}}));
+                return;
+            }
+            *self.executions.entry(name.to_owned()).or_default() += 1;
+            *self.cell_executions.entry(cell.clone()).or_default() += 1;
+            self.starts.push((cell, self.ended.clone()));
+            let status =
+                json!({"phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": now}}))});
+            self.store.patch("Pod", name, &json!({ "status": status }));
+        } else if !main["running"].is_null() {
+            let steps = self.progress.entry(name.to_owned()).or_default();
+            *steps += 1;
+            let stopped = ending || deleting;
+            if !stopped && *steps < fate.steps {
+                return;
+            }
+            let exit = match (stopped, fate.traps) {
+                (true, true) => 0,
+                (true, false) => 143,
+                (false, _) => fate.exit,
+            };
+            self.ended.insert(cell);
+            let started = main["running"]["startedAt"].clone();
+            let ended = container(
+                json!({"terminated": {"exitCode": exit, "reason": "Completed", "startedAt": started, "finishedAt": now}}),
+            );
+            let has_collector = pod["spec"]["initContainers"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|one| one["name"] == "collector"));
+            let mut status = json!({"containerStatuses": ended});
+            if !has_collector || stopped {
+                status["phase"] = json!(if exit == 0 && !stopped { "Succeeded" } else { "Failed" });
+            }
+            let mut patch = json!({ "status": status });
+            patch["status"]["containerStatuses"][0]["state"]["running"] = Value::Null;
+            self.store.patch("Pod", name, &patch);
+            if deleting {
+                self.store.objects.remove(&Store::key("Pod", name));
+            }
+        } else {
+            let exit = main["terminated"]["exitCode"].as_i64().unwrap();
+            let message = json!({"tests": {"passed": 5, "failed": fate.failed_tests, "skipped": 1}}).to_string();
+            let collector = json!([{"name": "collector", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "finishedAt": now, "message": message}}}]);
+            let phase = if exit == 0 { "Succeeded" } else { "Failed" };
+            self.store.patch("Pod", name, &json!({"status": {"initContainerStatuses": collector, "phase": phase}}));
+        }
+    }
+
+    // What users and nodes do.
+
+    pub fn cancel(&mut self) {
+        self.store.patch("PipelineRun", RUN, &json!({"spec": {"cancel": true}}));
+    }
+
+    pub fn delete_run(&mut self) {
+        let now = self.now_text();
+        self.store.delete("PipelineRun", RUN, &now);
+    }
+
+    pub fn delete_status(&mut self) {
+        self.store.patch("PipelineRun", RUN, &json!({"status": null}));
+    }
+
+    /// Cells with a pod that is not over.
+    pub fn living_pods(&self) -> Vec<(String, String)> {
+        let pods = self.store.of_kind("Pod").filter(|pod| !is_terminal(pod));
+        pods.map(|pod| {
+            let cell = pod["metadata"]["annotations"][names::CELL_ANNOTATION].as_str().unwrap_or_default();
+            (pod["metadata"]["name"].as_str().unwrap().to_owned(), cell.to_owned())
+        })
+        .collect()
+    }
+
+    pub fn delete_pod(&mut self, name: &str) {
+        if let Some(pod) = self.store.get("Pod", name).cloned() {
+            self.delete_pod_object(name, &pod);
+        }
+    }
+
+    pub fn evict_pod(&mut self, name: &str) {
+        self.store.patch("Pod", name, &json!({"status": {"phase": "Failed", "reason": "Evicted"}}));
+    }
+
+    pub fn delete_job(&mut self, name: &str) {
+        self.store.objects.remove(&Store::key("Job", name));
+        self.store.garbage();
+    }
+
+    /// Until nothing changes any more; panics when that never happens.
+    pub fn settle(&mut self) {
+        for _ in 0..400 {
+            let before = self.store.objects.clone();
+            for _ in 0..4 {
+                self.reconcile();
+                self.step();
+            }
+            if self.store.objects == before {
+                return;
+            }
+        }
+        panic!("never comes to rest: {:#?}", self.plan());
+    }
+}
+
+fn typed_jobs(jobs: Vec<Value>) -> Vec<k8s_openapi::api::batch::v1::Job> {
+    jobs.into_iter().map(|job| serde_json::from_value(job).unwrap()).collect()
+}
+
+fn is_terminal(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
