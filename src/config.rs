@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::duration::Period;
 
 /// The operator's configuration. Everything has a default but the images' versions follow the operator's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Configuration {
     /// Namespaces whose resources are reconciled; empty: all.
@@ -48,6 +48,8 @@ pub struct RegistryAccess {
     pub mirrors: BTreeMap<String, String>,
     /// Hosts (with port) that are asked without TLS.
     pub plain_http: Vec<String>,
+    /// Further hosts that may receive a registry's credentials, because its token service lives there.
+    pub token_hosts: BTreeMap<String, Vec<String>>,
 }
 
 /// Proxy settings for the pods of Jobs.
@@ -87,21 +89,6 @@ pub struct Artifacts {
 
 fn thirty_days() -> Period {
     Period::seconds(30 * 24 * 3600)
-}
-
-impl Default for Configuration {
-    fn default() -> Self {
-        Self {
-            watch_namespaces: Vec::new(),
-            images: Images::default(),
-            registry: RegistryAccess::default(),
-            trusted_ca_file: None,
-            proxy: Proxy::default(),
-            limits: Limits::default(),
-            artifacts: None,
-            allow_plain_http: false,
-        }
-    }
 }
 
 impl Default for Images {

@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("github", &["api"]),
     ("artifacts", &["api", "agent"]),
     ("telemetry", &[]),
-    ("http", &["telemetry"]),
+    ("http", &["cluster", "telemetry"]),
     ("cluster", &["api", "plan", "config", "telemetry"]),
     ("release", &["api", "plan", "schema", "workload", "config", "agent", "registry", "cluster", "telemetry"]),
     ("pipelines", &["api", "plan", "workload", "config", "agent", "artifacts", "github", "cluster", "telemetry"]),
@@ -59,11 +59,7 @@ const FORBIDDEN: &[&str] = &[
     "Timestamp::now",
     "Zoned::now",
     "env::",
-<<<<<<< HEAD
     "sleep(",
-=======
-    "sleep",
->>>>>>> pipelines
     "tokio::",
     "std::fs",
     "std::process",

@@ -1,0 +1,295 @@
+//! The workload `controller`: puts the parts together and runs them until it is told to stop.
+
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::Client;
+use kube::runtime::reflector::ObjectRef;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::api::pipeline::Pipeline;
+use crate::api::release::TimeTrackerRelease;
+use crate::api::run::PipelineRun;
+use crate::cluster::{Cluster, Keeper, WatchMonitor, connect};
+use crate::config::{Configuration, ConfigurationError};
+use crate::http::{Health, HttpError, serve_operator};
+use crate::pipelines::{self, RunError};
+use crate::registry::{Registry, RegistryConfig, Scanner};
+use crate::release::{self, ReleaseError, Releases};
+use crate::telemetry::Metrics;
+use watch::{ReconcileFailure, Reconciled, Shared, api_in, controller, drive, owner_by_label, watched};
+
+/// The oldest minor version of Kubernetes 1 that is supported.
+const OLDEST_KUBERNETES: u32 = 33;
+/// How long running reconciles may take to end after a TERM.
+const GRACE: Duration = Duration::from_secs(20);
+/// The name of the Lease.
+const LEASE: &str = "timetracker-operator";
+
+/// Options of the workload `controller`.
+#[derive(Debug, clap::Args)]
+pub struct ControllerArguments {
+    /// The configuration file; absent: all defaults.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Address of `/healthz` and `/readyz`.
+    #[arg(long, default_value = "0.0.0.0:8081")]
+    health_address: SocketAddr,
+    /// Address of `/metrics`.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    metrics_address: SocketAddr,
+    /// The operator's own namespace: where its Lease is.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "timetracker-system")]
+    namespace: String,
+    /// Who holds the Lease; the pod's name.
+    #[arg(long, env = "POD_NAME", default_value = "timetracker-operator")]
+    identity: String,
+}
+
+/// Why the operator can't start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// The configuration can't be used.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// The bundle of trusted authorities can't be read.
+    #[error("trustedCaFile {path}: {source}")]
+    TrustedCa {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no client for the API server.
+    #[error(transparent)]
+    Connect(#[from] crate::cluster::ConnectError),
+    /// The API server does not answer.
+    #[error("the API server does not say its version: {0}")]
+    Version(Box<kube::Error>),
+    /// The cluster is too old.
+    #[error("this cluster runs Kubernetes {found}; the operator needs 1.{OLDEST_KUBERNETES} or newer: upgrade the cluster or use an older operator")]
+    TooOld {
+        /// What the API server says.
+        found: String,
+    },
+    /// The registry client can't be set up.
+    #[error("registry: {0}")]
+    Registry(String),
+    /// An address is taken.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// Signals can't be received.
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+}
+
+impl Reconciled for TimeTrackerRelease {
+    const KIND: &'static str = "TimeTrackerRelease";
+}
+
+impl Reconciled for PipelineRun {
+    const KIND: &'static str = "PipelineRun";
+}
+
+impl ReconcileFailure for ReleaseError {
+    fn reason(&self) -> &'static str {
+        ReleaseError::reason(self)
+    }
+    fn is_conflict(&self) -> bool {
+        ReleaseError::is_conflict(self)
+    }
+}
+
+impl ReconcileFailure for RunError {
+    fn reason(&self) -> &'static str {
+        RunError::reason(self)
+    }
+    fn is_conflict(&self) -> bool {
+        RunError::is_conflict(self)
+    }
+}
+
+/// Runs the operator until TERM or INT.
+///
+/// # Errors
+/// When it can't start: a bad configuration, no API server, a cluster that is too old, a taken port.
+pub async fn run(arguments: ControllerArguments) -> Result<(), ControllerError> {
+    let configuration = match &arguments.config {
+        Some(path) => Configuration::read(path)?,
+        None => Configuration::default(),
+    };
+    let trusted_ca = read_trusted_ca(&configuration)?;
+    let monitor = WatchMonitor::default();
+    let client = connect(&monitor).await?;
+    check_version(&client).await?;
+    let registry = Registry::new(registry_config(&configuration, trusted_ca.as_deref()))
+        .map_err(|error| ControllerError::Registry(error.to_string()))?;
+
+    let stop = CancellationToken::new();
+    let lease_stop = CancellationToken::new();
+    let (keeper, mut leadership) = Keeper::new(client.clone(), &arguments.namespace, LEASE, &arguments.identity);
+    let released = lease_stop.clone();
+    let keeping = tokio::spawn(keeper.keep(async move { released.cancelled().await }));
+
+    let cluster = Cluster::new(client.clone(), leadership.clone(), &arguments.identity);
+    let metrics = Metrics::new(cluster.writes());
+    let health = Health::new(monitor);
+    let servers = serve_operator(arguments.health_address, arguments.metrics_address, health.clone(), metrics.clone());
+    let shared =
+        Shared { client, cluster, metrics, stop: stop.clone(), concurrency: configuration.limits.concurrent_reconciles };
+    health.set_ready(true);
+    let work = async {
+        leadership.acquired().await;
+        info!(version = env!("CARGO_PKG_VERSION"), "reconciling");
+        controllers(shared, configuration, trusted_ca, Scanner::new(registry)).await;
+    };
+    tokio::pin!(work);
+    let ended = tokio::select! {
+        signal = stop_signal() => signal,
+        broken = servers => broken.map_err(ControllerError::from),
+        () = &mut work => Ok(()),
+    };
+    stop.cancel();
+    health.set_ready(false);
+    if timeout(GRACE, &mut work).await.is_err() {
+        warn!("some reconciles did not end in time; the next operator goes on from what they left");
+    }
+    lease_stop.cancel();
+    if keeping.await.is_err() {
+        warn!("the lease was not given back; it runs out by itself");
+    }
+    ended
+}
+
+async fn stop_signal() -> Result<(), ControllerError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ControllerError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ControllerError::Signals)?;
+    tokio::select! {
+        _ = terminate.recv() => info!("TERM: stopping"),
+        _ = interrupt.recv() => info!("INT: stopping"),
+    }
+    Ok(())
+}
+
+fn read_trusted_ca(configuration: &Configuration) -> Result<Option<String>, ControllerError> {
+    let Some(path) = &configuration.trusted_ca_file else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ControllerError::TrustedCa { path: path.clone(), source })?;
+    Ok(Some(text))
+}
+
+fn registry_config(configuration: &Configuration, trusted_ca: Option<&str>) -> RegistryConfig {
+    let access = &configuration.registry;
+    let hosts = access.token_hosts.iter();
+    RegistryConfig {
+        insecure: access.plain_http.iter().cloned().collect(),
+        mirrors: access.mirrors.clone(),
+        token_hosts: hosts.map(|(host, further)| (host.clone(), further.iter().cloned().collect())).collect(),
+        extra_ca_bundle: trusted_ca.map(|text| text.as_bytes().to_vec()),
+        https_proxy: configuration.proxy.https.clone(),
+        no_proxy: configuration.proxy.no_proxy.clone(),
+        ..RegistryConfig::default()
+    }
+}
+
+async fn check_version(client: &Client) -> Result<(), ControllerError> {
+    let version = client.apiserver_version().await.map_err(|error| ControllerError::Version(Box::new(error)))?;
+    let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+    let minor: u32 = digits.parse().unwrap_or(0);
+    if version.major == "1" && minor < OLDEST_KUBERNETES {
+        return Err(ControllerError::TooOld { found: version.git_version });
+    }
+    Ok(())
+}
+
+/// Runs the controllers of all resources in all watched namespaces until told to stop.
+async fn controllers(shared: Shared, configuration: Configuration, trusted_ca: Option<String>, scanner: Scanner) {
+    let releases = Arc::new(Releases::new(scanner, &configuration));
+    let settings = Arc::new(pipelines::Settings::of(&configuration, trusted_ca));
+    let namespaces: Vec<Option<String>> = match configuration.watch_namespaces.as_slice() {
+        [] => vec![None],
+        some => some.iter().cloned().map(Some).collect(),
+    };
+    let all = namespaces.iter().map(|namespace| {
+        let namespace = namespace.as_deref();
+        futures::future::join(
+            release_controller(shared.clone(), Arc::clone(&releases), namespace),
+            run_controller(shared.clone(), Arc::clone(&settings), namespace),
+        )
+    });
+    futures::future::join_all(all).await;
+}
+
+async fn release_controller(shared: Shared, releases: Arc<Releases>, namespace: Option<&str>) {
+    let client = shared.client.clone();
+    let mut controller = controller::<TimeTrackerRelease>(&shared, namespace);
+    macro_rules! watch_children {
+        ($($kind:ty),*) => {$(
+            controller = controller.watches(
+                api_in::<$kind>(&client, namespace),
+                watched(Some(release::CHILD_SELECTOR)),
+                |child| owner_by_label::<TimeTrackerRelease, _>(&child, release::INSTANCE_LABEL),
+            );
+        )*};
+    }
+    watch_children!(
+        ControllerRevision,
+        Job,
+        Pod,
+        Deployment,
+        StatefulSet,
+        Service,
+        ServiceAccount,
+        PersistentVolumeClaim,
+        ConfigMap,
+        Ingress
+    );
+    drive(shared, controller, move |cluster, namespace, name| {
+        let releases = Arc::clone(&releases);
+        async move { release::reconcile(&cluster, &releases, &namespace, &name, jiff::Timestamp::now).await }
+    })
+    .await;
+}
+
+async fn run_controller(shared: Shared, settings: Arc<pipelines::Settings>, namespace: Option<&str>) {
+    let client = shared.client.clone();
+    let mut controller = controller::<PipelineRun>(&shared, namespace);
+    let runs = controller.store();
+    macro_rules! watch_children {
+        ($($kind:ty),*) => {$(
+            controller = controller.watches(
+                api_in::<$kind>(&client, namespace),
+                watched(Some(pipelines::CHILD_SELECTOR)),
+                |child| owner_by_label::<PipelineRun, _>(&child, pipelines::names::RUN_LABEL),
+            );
+        )*};
+    }
+    watch_children!(Job, Pod);
+    // A run may be applied before its pipeline: the pipeline's arrival wakes the runs that name it.
+    let controller = controller.watches(api_in::<Pipeline>(&client, namespace), watched(None), move |pipeline| {
+        let waiting = runs.state().into_iter().filter(move |run| {
+            run.0.as_ref().is_ok_and(|run| {
+                run.metadata.namespace == pipeline.metadata.namespace
+                    && Some(run.spec.pipeline_ref.name.as_str()) == pipeline.metadata.name.as_deref()
+                    && run.status.as_ref().is_none_or(|status| status.completion_time.is_none())
+            })
+        });
+        waiting.map(|run| ObjectRef::from_obj(run.as_ref())).collect::<Vec<_>>()
+    });
+    drive(shared, controller, move |cluster, namespace, name| {
+        let settings = Arc::clone(&settings);
+        async move { pipelines::reconcile(&cluster, &settings, &namespace, &name, jiff::Timestamp::now).await }
+    })
+    .await;
+}
