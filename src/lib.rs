@@ -19,5 +19,6 @@ pub mod github;
 pub mod generate;
 pub mod plan;
 pub mod registry;
+pub mod release;
 pub mod schema;
 pub mod workload;
