@@ -9,6 +9,7 @@
 //! The candidate is pinned as a ControllerRevision before anything else is done, and how far it came is recorded there
 //! before anything is built on it: whatever crashes, the next reconcile reads the same story. The status only retells it.
 
+pub mod assemble;
 pub mod decide;
 mod events;
 pub mod gates;

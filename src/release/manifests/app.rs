@@ -29,7 +29,7 @@ use crate::workload::{restricted_container, restricted_pod};
 
 const PORT: i32 = 8080;
 /// The annotation of the pods with the hash of their template.
-const TEMPLATE_ANNOTATION: &str = "timetracker.dev/template";
+pub const TEMPLATE_ANNOTATION: &str = "timetracker.dev/template";
 
 /// All objects of the application for `target`, in the order in which they are applied.
 ///
