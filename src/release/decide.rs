@@ -86,6 +86,24 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// What it does, in a word, for the log.
+    #[must_use]
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Generate(_) => "generate Secret",
+            Self::Own { .. } => "set owner of Secret",
+            Self::Pin { .. } => "pin revision",
+            Self::Record { .. } => "record progress",
+            Self::Apply(_) => "apply object",
+            Self::KeepContract { .. } => "keep contract",
+            Self::Start(_) => "start Job",
+            Self::Remove { .. } => "prune object",
+            Self::RemoveJob { .. } => "remove Job",
+            Self::RemoveRevision { .. } => "remove revision",
+            Self::GrowClaim { .. } => "grow claim",
+        }
+    }
+
     /// Whether it can't be taken back by a later decision. A plan has at most one of these, last.
     #[must_use]
     pub fn is_irreversible(&self) -> bool {
@@ -104,6 +122,9 @@ impl Effect {
         }
     }
 }
+
+/// What a decision about a release wants.
+pub type ReleasePlan = Plan<Effect, ReleaseStatus>;
 
 /// What one step wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,7 +161,7 @@ impl Step {
 
 /// What to do about `observed`.
 #[must_use]
-pub fn decide(observed: &Observed, now: Timestamp) -> Plan<Effect, ReleaseStatus> {
+pub fn decide(observed: &Observed, now: Timestamp) -> ReleasePlan {
     if observed.release.metadata.deletion_timestamp.is_some() {
         // Children go by garbage collection; whatever is made now would be an orphan.
         return Plan::rest();

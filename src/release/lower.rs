@@ -13,6 +13,7 @@ use super::names;
 use super::observed::Observed;
 use super::revision::{PROGRESS_ANNOTATION, Progress, RevisionData};
 use crate::api::names::Digest;
+use crate::api::release::ReleaseStatus;
 use crate::cluster::{HASH_ANNOTATION, Manifest, ManifestError, Target, Write};
 
 /// The annotation of a ControllerRevision that says in one word how its delivery ended.
@@ -110,6 +111,27 @@ pub fn lower(effect: &Effect, observed: &Observed, entropy: &[u8; 32]) -> Result
             one(Write::Merge { target: Target::of::<PersistentVolumeClaim>(&namespace, name), patch })
         }
     }
+}
+
+/// The status as a merge patch takes it: what is absent is removed.
+#[must_use]
+pub fn status_body(status: &ReleaseStatus) -> Value {
+    let mut body = json!({
+        "current": null, "candidate": null, "history": null, "quarantined": null, "registry": null,
+        "lastHandledReconcileAt": null,
+    });
+    if let (Some(body), Ok(Value::Object(stated))) = (body.as_object_mut(), serde_json::to_value(status)) {
+        body.extend(stated);
+    }
+    // Merged mappings keep the keys that the new ones lack: an optional key of a mapping is named as well.
+    for (mapping, keys) in [("current", &["tag"][..]), ("candidate", &["tag", "verdict"]), ("registry", &["newestSeen", "seenTime"])] {
+        if let Some(map) = body.get_mut(mapping).and_then(Value::as_object_mut) {
+            for key in keys {
+                map.entry((*key).to_owned()).or_insert(Value::Null);
+            }
+        }
+    }
+    body
 }
 
 /// The word for people who read the ControllerRevision itself.

@@ -21,6 +21,9 @@ pub const RETRY_ANNOTATION: &str = "timetracker.dev/retry";
 /// Annotation that asks for a reconcile now.
 pub const REQUESTED_AT_ANNOTATION: &str = "timetracker.dev/requestedAt";
 
+/// The default of `spec.image.interval`.
+pub const DEFAULT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// Everything that one decision takes into account.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {

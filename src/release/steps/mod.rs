@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::decide::{Effect, Step};
 use super::gates;
-use super::observed::{Observed, Purpose};
+use super::observed::{DEFAULT_INTERVAL, Observed, Purpose};
 use super::revision::{Failure, FailureReason, Progress, Revision, RevisionData};
 use super::status::{Pending, Situation};
 use crate::api::release::{Outcome, ReleaseStep};
@@ -43,7 +43,8 @@ pub fn next(observed: &Observed, now: Timestamp) -> Step {
     let mut step = delivery(observed, now);
     let mut effects = upkeep::effects(observed);
     effects.append(&mut step.effects);
-    Step { effects, ..step }
+    let interval = observed.release.spec.image.interval.as_ref().map_or(DEFAULT_INTERVAL, |interval| interval.length());
+    Step { effects, ..step }.again_after(interval)
 }
 
 fn delivery(observed: &Observed, now: Timestamp) -> Step {
