@@ -1,0 +1,416 @@
+//! What a decision sees: the release and the world around it, in our own types.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::revision::{Progress, Revision};
+use super::values::ValuesError;
+use crate::api::names::{Digest, Revisions, Tag};
+use crate::api::release::{DatabaseSpec, TimeTrackerRelease};
+use crate::api::values::Values;
+use crate::cluster::controlled_by;
+use crate::workload::PodPhase;
+
+/// Annotation that lifts a quarantine. Its value is the digest; anything may follow after a comma, so that the same
+/// digest can be asked for again.
+pub const RETRY_ANNOTATION: &str = "timetracker.dev/retry";
+/// Annotation that asks for a reconcile now.
+pub const REQUESTED_AT_ANNOTATION: &str = "timetracker.dev/requestedAt";
+
+/// The default of `spec.image.interval`.
+pub const DEFAULT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Everything that one decision takes into account.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// The resource.
+    pub release: TimeTrackerRelease,
+    /// Images by role.
+    pub settings: Settings,
+    /// The values with everything from `valuesFrom` below them.
+    pub values: Result<Values, ValuesError>,
+    /// What the registry says.
+    pub registry: RegistryView,
+    /// The release's own revisions, oldest first.
+    pub revisions: Vec<Revision>,
+    /// The release's own Jobs.
+    pub jobs: Vec<JobView>,
+    /// Schema contracts by image digest, as far as the delivery under way needs them.
+    pub contracts: BTreeMap<Digest, ContractView>,
+    /// The objects with the release's labels.
+    pub objects: BTreeMap<ObjectKey, LiveObject>,
+    /// The application's pods.
+    pub pods: Vec<AppPod>,
+    /// The generated Secrets.
+    pub secrets: GeneratedSecrets,
+}
+
+/// Images by role, from the operator's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The agent.
+    pub agent_image: String,
+    /// Postgres 16.
+    pub postgres_image: String,
+}
+
+/// What the registry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryView {
+    /// It was not asked: suspended, or the specification can't be read.
+    Unasked,
+    /// It could not be read.
+    Failed(RegistryProblem),
+    /// It answered.
+    Seen(RegistrySeen),
+}
+
+/// Why a registry, or one image in it, could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryProblem {
+    /// A static CamelCase word.
+    pub reason: &'static str,
+    /// A sentence for a condition.
+    pub message: String,
+    /// Whether it may pass by itself.
+    pub transient: bool,
+}
+
+/// The registry's answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistrySeen {
+    /// All tags; empty where the policy needs no list.
+    pub tags: Vec<Tag>,
+    /// Why the list has gaps.
+    pub gap: Option<String>,
+    /// What the tags that may be picked stand for, newest first as far as needed.
+    pub images: BTreeMap<Tag, Result<Digest, RegistryProblem>>,
+    /// What asking for the wanted digest brought.
+    pub digest: Option<Result<Digest, RegistryProblem>>,
+}
+
+/// A schema contract that is kept in a ConfigMap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContractView {
+    /// The Alembic heads of the image.
+    pub heads: Revisions,
+}
+
+/// What a Job is for. Together with the attempt it gives the Job its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// Dump the schema contract of an image.
+    Contract(Digest),
+    /// Read the database before a delivery.
+    Inspect {
+        /// The revision's number.
+        revision: i64,
+    },
+    /// Migrate.
+    Migrate {
+        /// The revision's number.
+        revision: i64,
+    },
+    /// Read the database before going back.
+    InspectBack {
+        /// The number of the revision that failed.
+        revision: i64,
+    },
+}
+
+impl Purpose {
+    /// The purpose as it stands in an annotation.
+    #[must_use]
+    pub fn as_text(&self) -> String {
+        match self {
+            Self::Contract(digest) => format!("contract/{digest}"),
+            Self::Inspect { revision } => format!("inspect/{revision}"),
+            Self::Migrate { revision } => format!("migrate/{revision}"),
+            Self::InspectBack { revision } => format!("inspect-back/{revision}"),
+        }
+    }
+
+    /// Reads what [`as_text`](Self::as_text) wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (what, which) = text.split_once('/')?;
+        match what {
+            "contract" => Some(Self::Contract(which.parse().ok()?)),
+            "inspect" => Some(Self::Inspect { revision: which.parse().ok()? }),
+            "migrate" => Some(Self::Migrate { revision: which.parse().ok()? }),
+            "inspect-back" => Some(Self::InspectBack { revision: which.parse().ok()? }),
+            _ => None,
+        }
+    }
+
+    /// The value of the component label.
+    #[must_use]
+    pub fn component(&self) -> &'static str {
+        match self {
+            Self::Contract(_) => "contract",
+            Self::Inspect { .. } | Self::InspectBack { .. } => "inspect",
+            Self::Migrate { .. } => "migrate",
+        }
+    }
+}
+
+/// One of the release's Jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: Option<String>,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// How its pod stands.
+    pub phase: PodPhase,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// The schema contract in its log (contract Jobs that ended well), or why it can't be read.
+    pub contract: Option<Result<String, String>>,
+}
+
+impl JobView {
+    /// When its end was seen, or else when it was made: what a pause before the next attempt counts from.
+    #[must_use]
+    pub fn ended(&self) -> Option<Timestamp> {
+        match &self.phase {
+            PodPhase::Ended(end) => end.finished.or(self.created),
+            PodPhase::NoPod | PodPhase::Waiting(_) | PodPhase::Running { .. } | PodPhase::Lost(_) => self.created,
+        }
+    }
+}
+
+/// Kind and name of an object of the release.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: String,
+}
+
+/// The kinds of objects that a release is made of, in the order in which they are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// `v1` ServiceAccount.
+    ServiceAccount,
+    /// `v1` PersistentVolumeClaim.
+    PersistentVolumeClaim,
+    /// `v1` Service.
+    Service,
+    /// `networking.k8s.io/v1` Ingress.
+    Ingress,
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `apps/v1` Deployment.
+    Deployment,
+}
+
+/// An object as the API server has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveObject {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// Whether its controller is this release.
+    pub owned: bool,
+    /// The whole object.
+    pub body: Value,
+}
+
+/// One pod of the application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppPod {
+    /// Its name.
+    pub name: String,
+    /// The digest it was made for.
+    pub digest: Option<Digest>,
+    /// The hash of the Deployment it was made for.
+    pub content: Option<String>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// How it stands.
+    pub phase: PodPhase,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// How often its container was started again.
+    pub restarts: i32,
+    /// Why its container waits or ended, in kubelet's words.
+    pub trouble: Option<String>,
+    /// It is being deleted.
+    pub terminating: bool,
+}
+
+/// Whether the generated Secrets are there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GeneratedSecrets {
+    /// That of the embedded database.
+    pub database: SecretState,
+    /// That with the app's SECRET_KEY.
+    pub key: SecretState,
+}
+
+/// Whether one generated Secret is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SecretState {
+    /// It is not needed.
+    #[default]
+    NotNeeded,
+    /// It does not exist.
+    Absent,
+    /// It exists, without the keys that it must have.
+    Incomplete,
+    /// It exists.
+    Present {
+        /// Whether it goes with the release (has an ownerReference).
+        owned: bool,
+    },
+}
+
+impl Observed {
+    /// The release's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.release.name_any()
+    }
+
+    /// The release's namespace.
+    #[must_use]
+    pub fn namespace(&self) -> String {
+        self.release.namespace().unwrap_or_default()
+    }
+
+    /// The release's uid.
+    #[must_use]
+    pub fn uid(&self) -> String {
+        self.release.uid().unwrap_or_default()
+    }
+
+    /// The ownerReference of children.
+    #[must_use]
+    pub fn owner(&self) -> Option<OwnerReference> {
+        controlled_by(&self.release)
+    }
+
+    /// The generation of the specification.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.release.metadata.generation.unwrap_or(0)
+    }
+
+    /// The newest delivered revision: what the status calls current, and where going back leads to.
+    #[must_use]
+    pub fn current(&self) -> Option<&Revision> {
+        self.revisions.iter().rev().find(|revision| matches!(revision.progress, Progress::Delivered { .. }))
+    }
+
+    /// The revision whose delivery is under way (or stopped and waits for a person).
+    #[must_use]
+    pub fn in_progress(&self) -> Option<&Revision> {
+        self.revisions.iter().rev().find(|revision| revision.progress.is_under_way())
+    }
+
+    /// The revision whose manifests are to stand in the cluster.
+    #[must_use]
+    pub fn active(&self) -> Option<&Revision> {
+        if let Some(revision) = self.in_progress() {
+            match &revision.progress {
+                Progress::Inspected { migrate: false, .. } | Progress::Migrated { .. } => return Some(revision),
+                Progress::Returning { to, .. } => return self.revisions.iter().find(|known| &known.name == to),
+                Progress::Failed { rolled_out: true, .. } | Progress::Stuck { rolled_out: true, .. } => {
+                    return Some(revision);
+                }
+                Progress::Pinned
+                | Progress::Inspected { .. }
+                | Progress::Failed { .. }
+                | Progress::Stuck { .. }
+                | Progress::Delivered { .. }
+                | Progress::Ended { .. }
+                | Progress::Superseded { .. } => {}
+            }
+        }
+        // What was rolled out last and not taken back: an older one might not run on the schema that it left.
+        self.revisions.iter().rev().find(|revision| {
+            matches!(revision.progress, Progress::Delivered { .. } | Progress::Superseded { rolled_out: true, .. })
+        })
+    }
+
+    /// The value of the retry annotation.
+    #[must_use]
+    pub fn retry_annotation(&self) -> Option<&str> {
+        self.release.annotations().get(RETRY_ANNOTATION).map(String::as_str)
+    }
+
+    /// Jobs of one purpose, first attempt first.
+    #[must_use]
+    pub fn attempts(&self, purpose: &Purpose) -> Vec<&JobView> {
+        let mut found: Vec<&JobView> = self.jobs.iter().filter(|job| &job.purpose == purpose).collect();
+        found.sort_by_key(|job| job.attempt);
+        found
+    }
+
+    /// The object of that kind and name.
+    #[must_use]
+    pub fn object(&self, kind: ObjectKind, name: &str) -> Option<&LiveObject> {
+        self.objects.get(&ObjectKey { kind, name: name.to_owned() })
+    }
+
+    /// The newest of a digest's revisions.
+    #[must_use]
+    pub fn newest_of(&self, digest: &Digest) -> Option<&Revision> {
+        self.revisions.iter().rev().find(|revision| {
+            &revision.data.target.digest == digest
+                && !matches!(revision.progress, Progress::Superseded { failure: None, .. })
+        })
+    }
+
+    /// Whether a digest is quarantined: its newest delivery failed by its own fault, and nobody lifted that.
+    #[must_use]
+    pub fn is_quarantined(&self, digest: &Digest) -> bool {
+        self.newest_of(digest).is_some_and(|revision| self.is_blamed(revision))
+    }
+
+    /// Whether this revision failed by its digest's fault, and nobody lifted that.
+    #[must_use]
+    pub fn is_blamed(&self, revision: &Revision) -> bool {
+        revision.progress.failure().is_some_and(|failure| {
+            failure.blames_digest && !failure.is_lifted(&revision.data.target.digest, self.retry_annotation())
+        })
+    }
+
+    /// Whether exactly this content failed before, by whatever fault, and nobody lifted that.
+    #[must_use]
+    pub fn is_refused(&self, content: &Digest) -> Option<&Revision> {
+        let newest = self.revisions.iter().rev().find(|revision| {
+            &revision.data.content == content && !matches!(revision.progress, Progress::Superseded { .. })
+        })?;
+        let failure = match &newest.progress {
+            Progress::Ended { failure, .. } => failure,
+            Progress::Pinned
+            | Progress::Inspected { .. }
+            | Progress::Migrated { .. }
+            | Progress::Delivered { .. }
+            | Progress::Failed { .. }
+            | Progress::Returning { .. }
+            | Progress::Stuck { .. }
+            | Progress::Superseded { .. } => return None,
+        };
+        // A delivery that a person called off is no verdict on what was delivered.
+        let counts =
+            !failure.is_withdrawal() && !failure.is_lifted(&newest.data.target.digest, self.retry_annotation());
+        counts.then_some(newest)
+    }
+}
+
+/// Whether the release's database is the embedded one.
+#[must_use]
+pub fn is_embedded(database: Option<&DatabaseSpec>) -> bool {
+    database.is_none_or(|database| database.url_from.is_none())
+}

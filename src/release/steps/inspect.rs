@@ -1,0 +1,83 @@
+//! Inspect: what the image needs, what the database has, and whether a migration lies between them.
+
+use jiff::Timestamp;
+
+use super::attempts::Stage;
+use super::database::{self, NoContract, Reading};
+use super::{failure, record, refuse};
+use crate::api::names::Revisions;
+use crate::api::release::ReleaseStep;
+use crate::release::decide::Step;
+use crate::release::observed::{Observed, Purpose};
+use crate::release::policy::{any_rank, is_older};
+use crate::release::revision::{FailureReason, Progress, Revision};
+use crate::release::status::Situation;
+
+pub(super) fn next(observed: &Observed, revision: &Revision, now: Timestamp) -> Step {
+    if let Some(step) = database::not_ready(observed, false) {
+        return step;
+    }
+    let stage = Stage { step: ReleaseStep::Inspect, changing: false };
+    let heads = match database::contract(observed, revision, stage, now) {
+        Ok(contract) => &contract.heads,
+        Err(NoContract::Yet(step)) => return *step,
+        Err(NoContract::Ever(message)) => {
+            let step = ReleaseStep::Inspect;
+            let why = failure(observed, revision, step, FailureReason::ContractUnreadable, message, true);
+            return refuse(revision, why, now);
+        }
+    };
+    let purpose = Purpose::Inspect { revision: revision.number };
+    match database::read(observed, revision, &purpose, &revision.data.target.digest, stage, now) {
+        Ok(reading) => conclude(observed, revision, heads, reading, now),
+        Err(step) => *step,
+    }
+}
+
+fn conclude(observed: &Observed, revision: &Revision, heads: &Revisions, reading: Reading, now: Timestamp) -> Step {
+    let version = &revision.data.target.version;
+    let holds = reading.verdict.holds;
+    let migration_is_possible = !heads.is_empty() && heads != &reading.revisions;
+    let migrate = migration_is_possible && !(is_step_back(observed, revision));
+    if !migrate && !holds {
+        let (reason, blames) = if migration_is_possible {
+            (FailureReason::SchemaTooNew, false)
+        } else {
+            (FailureReason::ContractBroken, true)
+        };
+        let message = format!(
+            "{version} can't run on the database as it is (at {}): {}",
+            reading.revisions, reading.verdict.message
+        );
+        let why = failure(observed, revision, ReleaseStep::Inspect, reason, message, blames);
+        return refuse(revision, why, now);
+    }
+    let message = if migrate {
+        format!("the database is at {} and {version} needs {heads}", reading.revisions)
+    } else {
+        format!("the database has what {version} needs")
+    };
+    let situation = Situation::Preparing { step: ReleaseStep::Inspect, message };
+    record(revision, Progress::Inspected { from: reading.revisions, migrate }, situation)
+}
+
+/// Whether the target is older than what was delivered last: its migrations know less than the database has.
+fn is_step_back(observed: &Observed, revision: &Revision) -> bool {
+    let Some(current) = observed.current() else {
+        return false;
+    };
+    let target = &revision.data.target;
+    let ranks = (target.tag.as_ref().and_then(any_rank), current.data.target.tag.as_ref().and_then(any_rank));
+    if let (Some(wanted), Some(running)) = ranks
+        && let Some(older) = is_older(&wanted, &running)
+    {
+        return older;
+    }
+    // Without an order: a digest that was delivered before what runs.
+    current.data.target.digest != target.digest
+        && observed.revisions.iter().any(|known| {
+            known.number < current.number
+                && known.data.target.digest == target.digest
+                && matches!(known.progress, Progress::Delivered { .. })
+        })
+}

@@ -1,0 +1,243 @@
+//! The steps of a delivery. Each looks at the same observation and says what is next.
+
+mod attempts;
+mod database;
+mod go_back;
+mod inspect;
+mod migrate;
+pub mod pick;
+mod rollout;
+mod upkeep;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::decide::{Effect, Step};
+use super::gates;
+use super::observed::{DEFAULT_INTERVAL, Observed, Purpose};
+use super::revision::{Failure, FailureReason, Progress, Revision, RevisionData};
+use super::status::{Pending, Situation};
+use crate::api::release::{Outcome, ReleaseStep};
+
+/// After something was recorded the next step follows at once.
+const AT_ONCE: Duration = Duration::from_millis(200);
+
+/// What the specification wants now.
+#[derive(Debug, Clone, PartialEq)]
+enum Wanted {
+    /// What stands in the cluster.
+    Active(Option<Pending>),
+    /// Something else.
+    Other(Box<RevisionData>),
+    /// It can't be said, or must not be done.
+    Unclear(Situation),
+}
+
+/// What is next.
+#[must_use]
+pub fn next(observed: &Observed, now: Timestamp) -> Step {
+    if observed.release.spec.suspend {
+        return Step::stand(Situation::Suspended);
+    }
+    let mut step = delivery(observed, now);
+    let mut effects = upkeep::effects(observed);
+    effects.append(&mut step.effects);
+    let interval = observed.release.spec.image.interval.as_ref().map_or(DEFAULT_INTERVAL, |interval| interval.length());
+    Step { effects, ..step }.again_after(interval)
+}
+
+fn delivery(observed: &Observed, now: Timestamp) -> Step {
+    let wanted = wanted(observed);
+    if let Some(revision) = observed.in_progress() {
+        return match replaced(observed, revision, &wanted, now) {
+            Some(progress) => record(
+                revision,
+                progress,
+                Situation::Preparing {
+                    step: ReleaseStep::Pick,
+                    message: format!("{} gives way", revision.data.target.version),
+                },
+            ),
+            None => proceed(observed, revision, now),
+        };
+    }
+    match wanted {
+        Wanted::Unclear(situation) => Step::stand(situation),
+        Wanted::Active(pending) => Step::stand(match &observed.release.spec.hold {
+            Some(hold) => Situation::Held { message: hold.reason.clone() },
+            None => Situation::Settled { pending },
+        }),
+        Wanted::Other(data) => {
+            let number = observed.revisions.last().map_or(0, |newest| newest.number).saturating_add(1);
+            let situation = Situation::Preparing {
+                step: ReleaseStep::Pick,
+                message: format!("{} is picked: {}", data.target.version, data.target.digest),
+            };
+            Step::stand(situation).with(Effect::Pin { number, data }).again_after(AT_ONCE)
+        }
+    }
+}
+
+fn proceed(observed: &Observed, revision: &Revision, now: Timestamp) -> Step {
+    match &revision.progress {
+        Progress::Pinned => inspect::next(observed, revision, now),
+        Progress::Inspected { migrate: true, from } => migrate::next(observed, revision, from, now),
+        Progress::Inspected { .. } | Progress::Migrated { .. } => rollout::next(observed, revision, now),
+        Progress::Failed { failure, rolled_out, .. } => go_back::next(observed, revision, failure, *rolled_out, now),
+        Progress::Returning { to, failure, .. } => go_back::returning(observed, revision, to, failure, now),
+        Progress::Stuck { failure, .. } => {
+            Step::stand(Situation::Stalled { reason: failure.reason.as_str(), message: failure.message.clone() })
+        }
+        // Not under way.
+        Progress::Delivered { .. } | Progress::Ended { .. } | Progress::Superseded { .. } => {
+            Step::stand(Situation::Settled { pending: None })
+        }
+    }
+}
+
+fn wanted(observed: &Observed) -> Wanted {
+    if let Some(situation) = gates::closed(observed) {
+        return Wanted::Unclear(situation);
+    }
+    let (target, pending) = match pick::choose(observed) {
+        pick::Choice::Blocked(situation) => return Wanted::Unclear(situation),
+        pick::Choice::Take(target) => (target, None),
+        pick::Choice::Keep(pending) => match observed.current() {
+            Some(revision) => (revision.data.target.clone(), pending),
+            None => return Wanted::Unclear(Situation::Settled { pending }),
+        },
+    };
+    let data = match pick::render(observed, &target) {
+        Ok(data) => data,
+        Err(message) => return Wanted::Unclear(Situation::Stalled { reason: "ManifestInvalid", message }),
+    };
+    // An unfinished delivery of the same content is not the active one yet, and yet is what is wanted.
+    let stands = observed.active().filter(|active| active.data.content == data.content);
+    if stands.is_some_and(|active| matches!(active.progress, Progress::Delivered { .. })) {
+        return Wanted::Active(pending);
+    }
+    match observed.is_refused(&data.content).and_then(|revision| revision.progress.failure()) {
+        Some(failure) => Wanted::Unclear(refused(observed, &data, failure)),
+        None => Wanted::Other(Box::new(data)),
+    }
+}
+
+/// What is wanted failed before, exactly as it is.
+fn refused(observed: &Observed, data: &RevisionData, failure: &Failure) -> Situation {
+    let message = format!(
+        "{} was tried and {}: change the specification, or annotate with timetracker.dev/retry={} to try it again",
+        data.target.version, failure.message, data.target.digest,
+    );
+    if pick::is_satisfied(observed) {
+        Situation::Settled { pending: Some(Pending { reason: failure.reason.as_str(), message }) }
+    } else {
+        Situation::Stalled { reason: failure.reason.as_str(), message }
+    }
+}
+
+/// Whether the delivery under way gives way to something else, and as what it ends.
+fn replaced(observed: &Observed, revision: &Revision, wanted: &Wanted, now: Timestamp) -> Option<Progress> {
+    let (content, back_to_active) = match wanted {
+        Wanted::Unclear(_) => return None,
+        Wanted::Other(data) => {
+            let delivered = observed.current().is_some_and(|current| current.data.content == data.content);
+            (&data.content, delivered)
+        }
+        Wanted::Active(_) => (&observed.active()?.data.content, true),
+    };
+    let same = content == &revision.data.content;
+    let superseded =
+        |rolled_out, failure| Progress::Superseded { rolled_out, failure, time: now };
+    match &revision.progress {
+        Progress::Pinned => (!same).then(|| superseded(false, None)),
+        Progress::Inspected { migrate: true, .. } => {
+            let started = !observed.attempts(&Purpose::Migrate { revision: revision.number }).is_empty();
+            (!same && !started).then(|| superseded(false, None))
+        }
+        Progress::Inspected { .. } | Progress::Migrated { .. } => {
+            // A newer tag waits until this one is done; only the specification calls it off.
+            if same || pick::is_still_wanted(observed, revision) {
+                return None;
+            }
+            Some(if back_to_active { withdrawn(observed, revision, now) } else { superseded(true, None) })
+        }
+        Progress::Stuck { failure, rolled_out, generation, .. } => {
+            let lifted = failure.is_lifted(&revision.data.target.digest, observed.retry_annotation());
+            let answered = *generation != observed.generation() || lifted;
+            let roll_forward = !same
+                && !back_to_active
+                && matches!(failure.step, ReleaseStep::RollOut | ReleaseStep::GoBack);
+            if !answered && !roll_forward {
+                return None;
+            }
+            Some(if *rolled_out && back_to_active && !same {
+                withdrawn(observed, revision, now)
+            } else {
+                superseded(*rolled_out, (!lifted).then(|| failure.clone()))
+            })
+        }
+        Progress::Failed { .. }
+        | Progress::Returning { .. }
+        | Progress::Delivered { .. }
+        | Progress::Ended { .. }
+        | Progress::Superseded { .. } => None,
+    }
+}
+
+/// The specification went back to what ran before: whether that can run on the schema as it is, is checked first.
+fn withdrawn(observed: &Observed, revision: &Revision, now: Timestamp) -> Progress {
+    let failure = Failure {
+        reason: FailureReason::Withdrawn,
+        message: format!("{} was called off by a change of the specification", revision.data.target.version),
+        step: ReleaseStep::RollOut,
+        blames_digest: false,
+        retry_seen: observed.retry_annotation().map(ToOwned::to_owned),
+    };
+    Progress::Failed { failure, rolled_out: true, time: now }
+}
+
+/// Records how far a revision came, and stands there until that is seen.
+fn record(revision: &Revision, progress: Progress, situation: Situation) -> Step {
+    let effect = Effect::Record {
+        revision: revision.name.clone(),
+        resource_version: revision.resource_version.clone(),
+        progress: Box::new(progress),
+    };
+    Step::stand(situation).with(effect).again_after(AT_ONCE)
+}
+
+/// Why a delivery failed. A digest that was delivered before is not blamed: then it is the values that failed.
+fn failure(
+    observed: &Observed,
+    revision: &Revision,
+    step: ReleaseStep,
+    reason: FailureReason,
+    message: String,
+    blames_digest: bool,
+) -> Failure {
+    let ran_before = observed.revisions.iter().any(|known| {
+        known.data.target.digest == revision.data.target.digest
+            && matches!(known.progress, Progress::Delivered { .. })
+    });
+    Failure {
+        reason,
+        message: crate::api::conditions::printable(&message, 600),
+        step,
+        blames_digest: blames_digest && !ran_before,
+        retry_seen: observed.retry_annotation().map(ToOwned::to_owned),
+    }
+}
+
+/// Ends a delivery before anything was changed.
+fn refuse(revision: &Revision, failure: Failure, now: Timestamp) -> Step {
+    let situation = Situation::Preparing { step: failure.step, message: failure.message.clone() };
+    record(revision, Progress::Ended { outcome: Outcome::Refused, failure, time: now }, situation)
+}
+
+/// Stops a delivery until a person acts.
+fn stop(observed: &Observed, revision: &Revision, failure: Failure, rolled_out: bool, now: Timestamp) -> Step {
+    let situation = Situation::Stalled { reason: failure.reason.as_str(), message: failure.message.clone() };
+    let progress = Progress::Stuck { failure, rolled_out, generation: observed.generation(), time: now };
+    record(revision, progress, situation)
+}
