@@ -25,6 +25,8 @@ enum Command {
     Cluster(cluster::cli::Arguments),
     /// Writes every generated file; with `--check`, says which have drifted
     Generate(generate::Arguments),
+    /// Container images, made from packages and pushed to a registry
+    Images(images::cli::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,5 +43,6 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Cluster(arguments) => cluster::cli::main(arguments),
         Command::Generate(arguments) => generate::main(&arguments),
+        Command::Images(arguments) => images::cli::main(arguments),
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
@@ -25,10 +26,21 @@ pub enum Layer {
         /// Whose the files are in the image.
         owner: Owner,
     },
-    /// A finished, uncompressed tar archive; stored as it is, so its maker answers for its being reproducible.
-    Tar(PathBuf),
     /// Single files, by their path in the image; parent folders are added as root's, mode 0755.
     Files(BTreeMap<String, Content>),
+    /// A layer packed earlier and kept on disk.
+    Stored(StoredLayer),
+}
+
+/// A packed layer in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredLayer {
+    /// The compressed tar.
+    pub file: PathBuf,
+    /// As in [`BuiltLayer`].
+    pub digest: String,
+    /// As in [`BuiltLayer`].
+    pub diff_id: String,
 }
 
 /// Whose the files of a folder are in the image.
@@ -95,6 +107,10 @@ impl Layer {
     /// # Errors
     /// When something can't be read, or is of a kind that a layer can't hold.
     pub fn build(&self) -> Result<BuiltLayer> {
+        if let Self::Stored(stored) = self {
+            let data = fs::read(&stored.file).with_context(|| format!("reading {}", stored.file.display()))?;
+            return Ok(BuiltLayer { digest: stored.digest.clone(), diff_id: stored.diff_id.clone(), data });
+        }
         let mut compressed = HashingWriter::new(Vec::new());
         let mut plain = HashingWriter::new(GzEncoder::new(&mut compressed, Compression::new(6)));
         match self {
@@ -103,15 +119,12 @@ impl Layer {
                 append_directory(&mut builder, path, *owner).with_context(|| format!("packing {}", path.display()))?;
                 builder.finish()?;
             }
-            Self::Tar(path) => {
-                let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-                io::copy(&mut file, &mut plain).with_context(|| format!("reading {}", path.display()))?;
-            }
             Self::Files(files) => {
                 let mut builder = Builder::new(&mut plain);
                 append_files(&mut builder, files)?;
                 builder.finish()?;
             }
+            Self::Stored(_) => {}
         }
         let (encoder, diff_id) = plain.finish();
         encoder.finish()?;

@@ -1,15 +1,16 @@
-//! An image described by its base, its layers and how it runs; pushed straight into a registry.
+//! An image described by its layers and how it runs; pushed straight into a registry.
 //!
 //! ```text
 //! Image::scratch().layer(Layer::directory(root)).entrypoint(["/pause"]).push(&registry, "localhost:5000/timetracker/pause:dev")
-//! Image::from("localhost:5000/library/python:3.11-slim").layer(app).command(["gunicorn"]).push(…)
+//! python::image(debian).layer(app).command(["gunicorn"]).push(…)
 //! ```
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use oci_distribution::manifest::{
-    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_LAYER_GZIP_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor,
+    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_LAYER_GZIP_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
+    OciDescriptor,
 };
 use serde_json::{Value, json};
 
@@ -22,12 +23,13 @@ const CREATED: &str = "1970-01-01T00:00:00Z";
 /// An image to be made.
 #[derive(Debug, Clone, Default)]
 pub struct Image {
-    base: Option<String>,
     layers: Vec<Layer>,
     run: Run,
+    architecture: Option<String>,
+    indexed: bool,
 }
 
-/// How the image runs; what is absent is taken from the base.
+/// How the image runs; what is set later replaces what was set before.
 #[derive(Debug, Clone, Default)]
 struct Run {
     entrypoint: Option<Vec<String>>,
@@ -37,6 +39,7 @@ struct Run {
     working_directory: Option<String>,
     ports: Vec<u16>,
     labels: BTreeMap<String, String>,
+    stop_signal: Option<String>,
 }
 
 /// What a push left in the registry.
@@ -53,14 +56,9 @@ pub struct Pushed {
 }
 
 impl Image {
-    /// An image without a base.
+    /// An image without anything.
     pub fn scratch() -> Self {
         Self::default()
-    }
-
-    /// An image on top of one that is in a registry, named in full (`localhost:5000/library/python:3.11-slim`).
-    pub fn from(base: impl Into<String>) -> Self {
-        Self { base: Some(base.into()), ..Self::default() }
     }
 
     /// Adds a layer on top.
@@ -69,7 +67,7 @@ impl Image {
         self
     }
 
-    /// What is run; the command's words follow as arguments. Clears the base's command, as a Dockerfile does.
+    /// What is run; the command's words follow as arguments.
     pub fn entrypoint<S: Into<String>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.run.entrypoint = Some(words.into_iter().map(Into::into).collect());
         self
@@ -111,27 +109,34 @@ impl Image {
         self
     }
 
+    /// Sends this signal instead of TERM to stop a container.
+    pub fn stop_signal(mut self, signal: impl Into<String>) -> Self {
+        self.run.stop_signal = Some(signal.into());
+        self
+    }
+
+    /// Declares another processor than this machine's, in Go's notation (`arm64`).
+    pub fn architecture(mut self, architecture: impl Into<String>) -> Self {
+        self.architecture = Some(architecture.into());
+        self
+    }
+
+    /// Lets the reference point to an index with this image as its only entry, as multi-platform builds push it.
+    pub fn indexed(mut self) -> Self {
+        self.indexed = true;
+        self
+    }
+
     /// Builds the layers and puts everything in the registry; blobs that are there already are not sent again.
     ///
     /// # Errors
-    /// When a layer can't be built, the base is missing, or the registry refuses.
+    /// When a layer can't be built or the registry refuses.
     pub fn push(&self, registry: &Registry, target: &str) -> Result<Pushed> {
         let image = reference(target)?;
         registry.authorize(&image)?;
         let before = registry.digest(target)?;
         let mut layers = Vec::new();
-        let mut config = match &self.base {
-            None => blank_config(),
-            Some(base) => {
-                let source = reference(base)?;
-                let (manifest, config) = registry.image(&source)?;
-                for layer in manifest.layers {
-                    registry.share_blob(&image, &source, &layer)?;
-                    layers.push(layer);
-                }
-                serde_json::from_slice(&config).with_context(|| format!("configuration of {base}"))?
-            }
-        };
+        let mut config = blank_config();
         let mut diff_ids = Vec::new();
         for layer in &self.layers {
             let BuiltLayer { digest, diff_id, data } = layer.build()?;
@@ -140,6 +145,10 @@ impl Image {
             registry.push_blob(&image, &digest, data)?;
         }
         self.run.complete(&mut config, diff_ids);
+        if let Some(architecture) = &self.architecture {
+            config["architecture"] = json!(architecture);
+        }
+        let platform = json!({"architecture": config["architecture"], "os": config["os"]});
         let config = serde_json::to_vec(&config)?;
         let config_digest = sha256(&config);
         let config_descriptor = descriptor(IMAGE_CONFIG_MEDIA_TYPE, &config_digest, config.len());
@@ -151,17 +160,27 @@ impl Image {
             "config": config_descriptor,
             "layers": layers,
         }))?;
-        let digest = sha256(&manifest);
+        let mut digest = sha256(&manifest);
+        let index = self.indexed.then(|| index(&digest, manifest.len(), &platform)).transpose()?;
+        let manifest_digest = digest.clone();
+        if let Some(index) = &index {
+            digest = sha256(index);
+        }
         let changed = before.as_deref() != Some(digest.as_str());
-        if changed {
-            registry.push_manifest(&image, manifest)?;
+        match index {
+            _ if !changed => {}
+            None => registry.push_manifest(&image, OCI_IMAGE_MEDIA_TYPE, manifest)?,
+            Some(index) => {
+                registry.push_manifest(&image.clone_with_digest(manifest_digest), OCI_IMAGE_MEDIA_TYPE, manifest)?;
+                registry.push_manifest(&image, OCI_IMAGE_INDEX_MEDIA_TYPE, index)?;
+            }
         }
         Ok(Pushed { reference: target.to_owned(), digest, size, changed })
     }
 }
 
 impl Run {
-    /// Adds layers and settings to an image configuration, whose other fields stay as the base has them.
+    /// Adds layers and settings to an image configuration.
     fn complete(&self, config: &mut Value, diff_ids: Vec<String>) {
         config["created"] = json!(CREATED);
         for diff_id in diff_ids {
@@ -171,7 +190,6 @@ impl Run {
         let run = &mut config["config"];
         if let Some(entrypoint) = &self.entrypoint {
             run["Entrypoint"] = json!(entrypoint);
-            run["Cmd"] = Value::Null;
         }
         if let Some(command) = &self.command {
             run["Cmd"] = json!(command);
@@ -181,6 +199,9 @@ impl Run {
         }
         if let Some(path) = &self.working_directory {
             run["WorkingDir"] = json!(path);
+        }
+        if let Some(signal) = &self.stop_signal {
+            run["StopSignal"] = json!(signal);
         }
         for port in &self.ports {
             run["ExposedPorts"][format!("{port}/tcp")] = json!({});
@@ -196,6 +217,12 @@ impl Run {
         }
         run["Env"] = json!(environment);
     }
+}
+
+fn index(digest: &str, size: usize, platform: &Value) -> Result<Vec<u8>> {
+    let entry = json!({"mediaType": OCI_IMAGE_MEDIA_TYPE, "digest": digest, "size": size, "platform": platform});
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE_INDEX_MEDIA_TYPE, "manifests": [entry]});
+    Ok(serde_json::to_vec(&index)?)
 }
 
 fn blank_config() -> Value {
@@ -230,35 +257,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_set_comes_from_the_base() {
-        let mut config = blank_config();
-        let base = Image::scratch()
+    fn everything_that_was_set_is_in_the_configuration() {
+        let image = Image::scratch()
             .entrypoint(["/entry"])
             .command(["serve"])
             .environment("A", "1")
-            .environment("B", "1")
+            .environment("A", "2")
             .port(8080)
-            .user("1000");
-        base.run.complete(&mut config, vec!["sha256:base".to_owned()]);
-        let child = Image::from("base").environment("A", "2").working_directory("/app");
-        child.run.complete(&mut config, vec!["sha256:child".to_owned()]);
+            .user("1000")
+            .stop_signal("SIGINT")
+            .working_directory("/app");
+        let mut config = blank_config();
+        image.run.complete(&mut config, vec!["sha256:layer".to_owned()]);
         let run = &config["config"];
         assert_eq!(run["Entrypoint"], json!(["/entry"]));
         assert_eq!(run["Cmd"], json!(["serve"]));
         assert_eq!(run["User"], json!("1000"));
+        assert_eq!(run["StopSignal"], json!("SIGINT"));
         assert_eq!(run["WorkingDir"], json!("/app"));
         assert_eq!(run["ExposedPorts"], json!({"8080/tcp": {}}));
         let environment: Vec<String> = serde_json::from_value(run["Env"].clone()).unwrap();
         assert_eq!(environment.iter().filter(|entry| entry.starts_with("A=")).collect::<Vec<_>>(), ["A=2"]);
-        assert!(environment.contains(&"B=1".to_owned()));
-        assert_eq!(config["rootfs"]["diff_ids"], json!(["sha256:base", "sha256:child"]));
+        assert!(environment.iter().any(|entry| entry.starts_with("PATH=")));
+        assert_eq!(config["rootfs"]["diff_ids"], json!(["sha256:layer"]));
     }
 
     #[test]
-    fn a_new_entrypoint_drops_the_command_of_the_base() {
-        let mut config = blank_config();
-        Image::scratch().command(["serve"]).run.complete(&mut config, Vec::new());
-        Image::scratch().entrypoint(["/other"]).run.complete(&mut config, Vec::new());
-        assert_eq!(config["config"]["Cmd"], Value::Null);
+    fn an_index_names_the_platform_of_its_image() {
+        let platform = json!({"architecture": "arm64", "os": "linux"});
+        let index: Value = serde_json::from_slice(&index("sha256:x", 7, &platform).unwrap()).unwrap();
+        assert_eq!(index["manifests"][0]["platform"], platform);
+        assert_eq!(index["manifests"][0]["size"], json!(7));
     }
 }

@@ -11,7 +11,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oci_distribution::client::{Client, ClientConfig, ClientProtocol};
 use oci_distribution::errors::OciDistributionError;
-use oci_distribution::manifest::{OCI_IMAGE_MEDIA_TYPE, OciImageManifest};
 use oci_distribution::secrets::RegistryAuth;
 use oci_distribution::{Reference, RegistryOperation};
 use serde::Deserialize;
@@ -59,18 +58,6 @@ impl Registry {
         }
     }
 
-    /// The manifest of a platform's image and the bytes of its configuration.
-    pub(super) fn image(&self, image: &Reference) -> Result<(OciImageManifest, Vec<u8>)> {
-        let auth = credentials(image.resolve_registry())?;
-        self.wait(async {
-            let (manifest, _) = self.client.pull_image_manifest(image, &auth).await?;
-            let mut config = Vec::new();
-            self.client.pull_blob(image, &manifest.config, &mut config).await?;
-            Ok::<_, OciDistributionError>((manifest, config))
-        })
-        .with_context(|| format!("reading the image {image}"))
-    }
-
     /// Logs in for pushing to the image's repository.
     pub(super) fn authorize(&self, image: &Reference) -> Result<()> {
         let auth = credentials(image.resolve_registry())?;
@@ -90,32 +77,9 @@ impl Registry {
         .with_context(|| format!("pushing {digest} to {image}"))
     }
 
-    /// Makes a blob of another image available to this one: linked inside the same registry, copied otherwise.
-    pub(super) fn share_blob(
-        &self,
-        image: &Reference,
-        source: &Reference,
-        layer: &oci_distribution::manifest::OciDescriptor,
-    ) -> Result<()> {
-        let same_registry = image.resolve_registry() == source.resolve_registry();
-        self.wait(async {
-            if self.client.blob_exists(image, &layer.digest).await? {
-                return Ok(());
-            }
-            if same_registry && self.client.mount_blob(image, source, &layer.digest).await.is_ok() {
-                return Ok(());
-            }
-            let mut data = Vec::new();
-            self.client.pull_blob(source, layer, &mut data).await?;
-            self.client.push_blob(image, data, &layer.digest).await?;
-            Ok::<_, OciDistributionError>(())
-        })
-        .with_context(|| format!("taking over {} of {source} for {image}", layer.digest))
-    }
-
-    /// Puts the manifest, which makes the image visible under its tag.
-    pub(super) fn push_manifest(&self, image: &Reference, body: Vec<u8>) -> Result<()> {
-        let media_type = OCI_IMAGE_MEDIA_TYPE.parse()?;
+    /// Puts a manifest or an index, which makes the image visible under its tag, or only by its digest.
+    pub(super) fn push_manifest(&self, image: &Reference, media_type: &str, body: Vec<u8>) -> Result<()> {
+        let media_type = media_type.parse()?;
         self.wait(self.client.push_manifest_raw(image, body, media_type))
             .with_context(|| format!("pushing the manifest of {image}"))?;
         Ok(())
