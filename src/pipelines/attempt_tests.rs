@@ -1,1 +1,222 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::pipeline::ReportKind;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + second).unwrap()
+}
+
+fn expected(agent: bool, collector: bool) -> Expectations {
+    Expectations {
+        timeout: Duration::from_secs(60),
+        agent,
+        collector,
+        reports: if collector { vec![ReportKind::JUnit] } else { Vec::new() },
+        outputs: vec!["version".to_owned()],
+        resolves: false,
+    }
+}
+
+fn job(annotations: Value) -> Job {
+    let metadata = json!({"name": "j", "creationTimestamp": at(0).to_string(), "annotations": annotations});
+    serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+}
+
+fn pod(phase: &str, status: Value, annotations: Value) -> Pod {
+    let mut status = status;
+    status["phase"] = json!(phase);
+    let metadata = json!({"name": "j", "creationTimestamp": at(0).to_string(), "annotations": annotations});
+    let spec = json!({"nodeName": "n", "containers": [{"name": "job", "resources": {"limits": {"memory": "64Mi"}}}]});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
+}
+
+fn container(name: &str, state: Value) -> Value {
+    json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+}
+
+fn ended(code: i32, reason: &str, message: &str) -> Value {
+    let state = json!({"terminated": {"exitCode": code, "reason": reason, "message": message,
+        "startedAt": at(5).to_string(), "finishedAt": at(10).to_string()}});
+    json!({"containerStatuses": [container("job", state)]})
+}
+
+fn with_collector(mut status: Value, message: &str) -> Value {
+    let state = json!({"terminated": {"exitCode": 0, "message": message, "finishedAt": at(12).to_string()}});
+    status["initContainerStatuses"] = json!([container("collector", state)]);
+    status
+}
+
+fn result(judgement: Judgement) -> JobResult {
+    match judgement {
+        Judgement::Over { result, .. } => result,
+        Judgement::Going(going) => panic!("still going: {going:?}"),
+    }
+}
+
+fn still(judgement: Judgement) -> Going {
+    match judgement {
+        Judgement::Going(going) => going,
+        Judgement::Over { result, .. } => panic!("over: {result:?}"),
+    }
+}
+
+#[rstest]
+#[case(1, "Error", "", FailureClass::CommandFailure, "exit code 1")]
+#[case(137, "OOMKilled", r#"{"exitCode":137,"timedOut":false,"terminated":false,"seconds":5,"memoryPeak":67108864,"logBytes":0}"#, FailureClass::OutOfMemory, "64Mi, peak 64 MiB")]
+#[case(124, "Error", r#"{"exitCode":124,"timedOut":true,"terminated":false,"seconds":60,"memoryPeak":null,"logBytes":0}"#, FailureClass::DeadlineExceeded, "60 s")]
+#[case(128, "StartError", "exec: \"/bin/sh\": no such file", FailureClass::Configuration, "/bin/sh")]
+#[case(137, "ContainerStatusUnknown", "", FailureClass::NodeLost, "lost track")]
+fn a_failed_command_is_told_with_its_evidence(
+    #[case] code: i32,
+    #[case] reason: &str,
+    #[case] message: &str,
+    #[case] class: FailureClass,
+    #[case] evidence: &str,
+) {
+    let pod = pod("Failed", ended(code, reason, message), json!({}));
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(true, false), at(20)));
+    assert_eq!(told.failure, Some(class));
+    assert!(told.message.unwrap().contains(evidence));
+}
+
+#[test]
+fn a_success_with_the_words_passed_is_a_success_by_its_exit_code_alone() {
+    // OOM of a child that the script survived: reason OOMKilled, exit code 0.
+    let pod = pod("Succeeded", ended(0, "OOMKilled", ""), json!({}));
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(false, false), at(20)));
+    assert_eq!((told.phase, told.seconds), (JobPhase::Succeeded, Some(5)));
+}
+
+#[rstest]
+#[case(0, r#"{"tests":{"passed":3,"failed":1,"skipped":0}}"#, Some(FailureClass::TestFailure))]
+#[case(1, r#"{"tests":{"passed":3,"failed":1,"skipped":0}}"#, Some(FailureClass::TestFailure))]
+#[case(0, r#"{"tests":{"passed":0,"failed":0,"skipped":7}}"#, Some(FailureClass::NoTestsCollected))]
+#[case(5, r#"{"tests":{"passed":0,"failed":0,"skipped":0}}"#, Some(FailureClass::NoTestsCollected))]
+#[case(0, r#"{"problem":"junit.xml: not XML"}"#, Some(FailureClass::NoTestsCollected))]
+#[case(0, "garbage", Some(FailureClass::Infrastructure))]
+#[case(0, r#"{"tests":{"passed":3,"failed":0,"skipped":1}}"#, None)]
+#[case(2, r#"{"tests":{"passed":3,"failed":0,"skipped":1}}"#, Some(FailureClass::CommandFailure))]
+fn exit_0_counts_only_with_tests_that_really_ran(
+    #[case] code: i32,
+    #[case] report: &str,
+    #[case] class: Option<FailureClass>,
+) {
+    let pod = pod("Running", with_collector(ended(code, "Completed", ""), report), json!({}));
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(true, true), at(20)));
+    assert_eq!(told.failure, class, "{told:?}");
+}
+
+#[test]
+fn with_a_collector_the_result_is_final_at_its_end() {
+    let unfinished = pod("Running", ended(0, "Completed", ""), json!({}));
+    let going = still(judge(&job(json!({})), Some(&unfinished), &expected(true, true), at(20)));
+    assert_eq!((going.phase, going.stop), (JobPhase::Running, None));
+    let hanging = still(judge(&job(json!({})), Some(&unfinished), &expected(true, true), at(10 + 301)));
+    assert!(hanging.stop.is_some());
+}
+
+#[test]
+fn only_declared_outputs_are_kept() {
+    let report = r#"{"tests":{"passed":1,"failed":0,"skipped":0},"outputs":{"version":"1","PATH":"/evil"}}"#;
+    let pod = pod("Succeeded", with_collector(ended(0, "Completed", ""), report), json!({}));
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(true, true), at(20)));
+    assert_eq!(told.outputs.into_iter().collect::<Vec<_>>(), [("version".to_owned(), "1".to_owned())]);
+}
+
+#[test]
+fn what_ended_before_it_was_stopped_keeps_its_own_result() {
+    let stop = |second| {
+        let stop = Stop { class: FailureClass::Cancelled, message: "m".to_owned(), at: at(second) };
+        json!({ names::STOP_ANNOTATION: serde_json::to_string(&stop).unwrap() })
+    };
+    let status = ended(0, "Completed", "");
+    let before = pod("Failed", status.clone(), stop(11));
+    assert_eq!(result(judge(&job(json!({})), Some(&before), &expected(false, false), at(20))).phase, JobPhase::Succeeded);
+    // A process that traps TERM and exits 0.
+    let after = pod("Failed", status, stop(9));
+    assert_eq!(result(judge(&job(json!({})), Some(&after), &expected(false, false), at(20))).phase, JobPhase::Cancelled);
+}
+
+#[rstest]
+#[case("InvalidImageName", "bad", 0, FailureClass::Configuration)]
+#[case("ErrImagePull", "manifest unknown", 0, FailureClass::Configuration)]
+#[case("ImagePullBackOff", "429 too many requests", 300, FailureClass::ImagePull)]
+#[case("CreateContainerConfigError", "secret not found", 30, FailureClass::Configuration)]
+#[case("ContainerCreating", "", 900, FailureClass::Infrastructure)]
+fn what_never_starts_is_given_up_after_its_own_time(
+    #[case] reason: &str,
+    #[case] message: &str,
+    #[case] after: i64,
+    #[case] class: FailureClass,
+) {
+    let status = json!({"containerStatuses": [container("job", json!({"waiting": {"reason": reason, "message": message}}))]});
+    let pod = pod("Pending", status, json!({}));
+    if after > 0 {
+        let before = still(judge(&job(json!({})), Some(&pod), &expected(false, false), at(after - 1)));
+        assert_eq!(before.stop, None);
+    }
+    let then = still(judge(&job(json!({})), Some(&pod), &expected(false, false), at(after)));
+    assert_eq!(then.stop.map(|(class, _)| class), Some(class));
+}
+
+#[test]
+fn a_commit_that_does_not_exist_is_a_matter_of_configuration() {
+    let message = r#"{"outcome":"Failed","failure":"NotFound","message":"no such commit"}"#;
+    let state = json!({"terminated": {"exitCode": 1, "message": message, "finishedAt": at(3).to_string()}});
+    let pod = pod("Failed", json!({"initContainerStatuses": [container("source", state)]}), json!({}));
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(true, false), at(20)));
+    assert_eq!(told.failure, Some(FailureClass::Configuration));
+    assert!(told.message.unwrap().contains("no such commit"));
+}
+
+#[test]
+fn a_plain_pod_is_stopped_at_its_timeout() {
+    let running = json!({"containerStatuses": [container("job", json!({"running": {"startedAt": at(100).to_string()}}))]});
+    let pod = pod("Running", running, json!({}));
+    let before = still(judge(&job(json!({})), Some(&pod), &expected(false, false), at(159)));
+    assert_eq!((before.stop, before.look), (None, Next::After(Duration::from_secs(1))));
+    let after = still(judge(&job(json!({})), Some(&pod), &expected(false, false), at(160)));
+    assert_eq!(after.stop.map(|(class, _)| class), Some(FailureClass::DeadlineExceeded));
+    // The agent counts for itself.
+    assert_eq!(still(judge(&job(json!({})), Some(&pod), &expected(true, false), at(999))).stop, None);
+}
+
+#[test]
+fn nothing_follows_a_deleted_pod_before_it_is_gone() {
+    let running = json!({"containerStatuses": [container("job", json!({"running": {"startedAt": at(1).to_string()}}))]});
+    let mut deleted = pod("Running", running, json!({}));
+    deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(130)));
+    deleted.metadata.deletion_grace_period_seconds = Some(120);
+    still(judge(&job(json!({})), Some(&deleted), &expected(false, false), at(100)));
+    let told = result(judge(&job(json!({})), Some(&deleted), &expected(false, false), at(161)));
+    assert_eq!(told.failure, Some(FailureClass::PodDeleted));
+}
+
+#[test]
+fn a_recorded_result_outlives_its_pod() {
+    let recorded = JobResult::succeeded().ended(Some(at(10)), Some(5));
+    let annotated = job(json!({ names::RESULT_ANNOTATION: serde_json::to_string(&recorded).unwrap() }));
+    assert_eq!(
+        judge(&annotated, None, &expected(false, false), at(20)),
+        Judgement::Over { result: recorded, recorded: true }
+    );
+}
+
+#[test]
+fn a_job_without_a_pod_is_given_up_after_a_quarter_of_an_hour() {
+    assert_eq!(still(judge(&job(json!({})), None, &expected(false, false), at(899))).stop, None);
+    let then = still(judge(&job(json!({})), None, &expected(false, false), at(900)));
+    assert_eq!(then.stop.map(|(class, _)| class), Some(FailureClass::Unschedulable));
+}
+
+#[test]
+fn a_foreign_container_that_never_ends_is_ended() {
+    let lingering = pod("Running", ended(0, "Completed", ""), json!({}));
+    assert_eq!(lingers(&lingering, at(10)), Some(LINGER_LIMIT));
+    assert_eq!(lingers(&lingering, at(10 + 150)), Some(Duration::ZERO));
+    assert_eq!(lingers(&pod("Succeeded", ended(0, "Completed", ""), json!({})), at(500)), None);
+}

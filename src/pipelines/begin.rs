@@ -69,7 +69,11 @@ pub fn keep_definition(observed: &Observed, definition: &Definition, name: &str)
     let run = &observed.run;
     let Some(revision) = observed.revision.as_ref().filter(|kept| kept.name_any() == name) else {
         let namespace = run.namespace().unwrap_or_default();
-        return vec![Effect::Preserve(Box::new(definition.revision(&namespace, &run.spec.pipeline_ref.name)))];
+        let mut revision = definition.revision(&namespace, &run.spec.pipeline_ref.name);
+        // Owned from its first moment: no crash leaves it to nobody. Should another run make it at the same time, this
+        // creation is refused, and the next look finds it.
+        revision.metadata.owner_references = run.owner_ref(&()).map(|owner| vec![owner]);
+        return vec![Effect::Preserve(Box::new(revision))];
     };
     let uid = run.uid().unwrap_or_default();
     let owners = revision.owner_references();

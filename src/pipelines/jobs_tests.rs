@@ -1,1 +1,174 @@
+#![allow(clippy::unwrap_used)]
 
+use k8s_openapi::api::core::v1::PodSpec;
+use serde_json::{Value, json};
+
+use super::super::definition::{Definition, Source};
+use super::super::graph::Graph;
+use super::*;
+use crate::config::Artifacts;
+
+struct Made {
+    job: Job,
+    text: String,
+}
+
+fn made(pipeline: Value, run: Value, settings: &Settings) -> Made {
+    let source = Source { clone_url: "http://git.example.org/a$(b).git".to_owned(), token_secret: Some("git".to_owned()) };
+    let definition = Definition { pipeline: serde_json::from_value(pipeline).unwrap(), source: Some(source) };
+    let spec: PipelineRunSpec = serde_json::from_value(run).unwrap();
+    let parameters = spec.params.iter().map(|param| (param.name.clone(), param.value.clone())).collect();
+    let commit = "a".repeat(40).parse().unwrap();
+    let context = RunContext {
+        name: "run",
+        namespace: "ns",
+        uid: "uid",
+        spec: &spec,
+        owner: None,
+        definition: &definition,
+        parameters: &parameters,
+        commit: Some(&commit),
+        settings,
+    };
+    let graph = Graph::of(&definition.pipeline).unwrap();
+    let node = graph.node(0).unwrap();
+    let job = job(&context, node, node.cells.first().unwrap(), 1, &BTreeMap::new());
+    let text = serde_json::to_string(&job).unwrap();
+    Made { job, text }
+}
+
+fn pod(made: &Made) -> &PodSpec {
+    made.job.spec.as_ref().unwrap().template.spec.as_ref().unwrap()
+}
+
+fn names_of(containers: Option<&Vec<Container>>) -> Vec<&str> {
+    containers.into_iter().flatten().map(|container| container.name.as_str()).collect()
+}
+
+const HOSTILE: &str = "x; $(id) $$ ${HOME} `id`\n\"'";
+
+#[test]
+fn a_job_that_asks_for_nothing_is_one_plain_container() {
+    let pipeline = json!({"jobs": [{"name": "a", "image": "busybox", "run": "echo $(date)", "checkout": {"enabled": false}, "timeout": "90s"}]});
+    let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &Settings::default());
+    let pod = pod(&made);
+    assert!(pod.init_containers.is_none());
+    assert_eq!(pod.active_deadline_seconds, Some(690));
+    let template = made.job.spec.as_ref().unwrap().template.metadata.as_ref().unwrap();
+    let script = template.annotations.as_ref().unwrap().get(names::SCRIPT_ANNOTATION).unwrap();
+    assert_eq!(script, "echo $(date)", "the script is data that nothing expands");
+    let command = pod.containers.first().unwrap().command.as_ref().unwrap();
+    assert_eq!(command, &["/bin/sh", "-e", "/timetracker/script/run.sh"]);
+}
+
+#[test]
+fn an_agent_pod_has_source_services_and_the_collector_last() {
+    let pipeline = json!({"jobs": [{"name": "a", "image": "python:3.11-slim", "run": "pytest", "reports": ["JUnit"],
+        "services": [{"name": "postgres", "postgres": {"version": "16"}}]}]});
+    let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &Settings::default());
+    let pod = pod(&made);
+    assert_eq!(names_of(pod.init_containers.as_ref()), ["source", "postgres", "collector"]);
+    let sidecars: Vec<_> =
+        pod.init_containers.iter().flatten().map(|container| container.restart_policy.as_deref()).collect();
+    assert_eq!(sidecars, [None, Some("Always"), Some("Always")]);
+    assert!(made.text.contains("postgresql://timetracker:timetracker@localhost:5432/timetracker"));
+    let limit = &pod.init_containers.as_ref().unwrap().get(1).unwrap().resources.as_ref().unwrap().limits;
+    assert_eq!(limit.as_ref().unwrap().get("memory").unwrap().0, (512u64 << 20).to_string());
+}
+
+#[test]
+fn hostile_values_reach_the_command_as_they_are() {
+    let pipeline = json!({"params": [{"name": "branch"}], "jobs": [{"name": "a", "image": "x", "run": "true",
+        "env": [{"name": "E", "value": HOSTILE}], "matrix": {"axes": [{"name": "m", "values": [HOSTILE]}]}}]});
+    let run = json!({"pipelineRef": {"name": "p"}, "params": [{"name": "branch", "value": HOSTILE}]});
+    let made = made(pipeline, run, &Settings::default());
+    let env = pod(&made).containers.first().unwrap().env.as_ref().unwrap();
+    for name in ["E", "MATRIX_M", "PARAM_BRANCH"] {
+        let value = env.iter().find(|variable| variable.name == name).unwrap().value.as_ref().unwrap();
+        assert_eq!(value.replace("$$", "$"), HOSTILE, "what kubelet makes of it");
+    }
+    for container in pod(&made).containers.iter().chain(pod(&made).init_containers.iter().flatten()) {
+        for word in container.command.iter().chain(container.args.iter()).flatten() {
+            assert!(!word.replace("$$", "").contains("$("), "kubelet would expand {word}");
+        }
+    }
+}
+
+#[test]
+fn every_container_is_restricted_and_bounded() {
+    let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true", "artifacts": [{"name": "o", "path": "out/"}],
+        "services": [{"name": "redis", "image": "redis:7", "port": 6379}, {"name": "postgres", "postgres": {"version": "16"}}]}]});
+    let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &Settings::default());
+    let pod = pod(&made);
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
+        let security = container.security_context.as_ref().unwrap();
+        assert_eq!(security.allow_privilege_escalation, Some(false), "{}", container.name);
+        let resources = container.resources.as_ref().unwrap();
+        assert!(resources.requests.as_ref().unwrap().contains_key("memory"), "{}", container.name);
+        assert!(resources.limits.as_ref().unwrap().contains_key("memory"), "{}", container.name);
+    }
+}
+
+#[test]
+fn only_the_collector_sees_the_stores_token() {
+    let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true", "artifacts": [{"name": "o", "path": "out/"}]}]});
+    let store = Artifacts { url: "http://store".to_owned(), retention: Period::seconds(60) };
+    let settings = Settings { artifacts: Some(store), ..Settings::default() };
+    let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &settings);
+    let pod = pod(&made);
+    let holders: Vec<&str> = pod
+        .containers
+        .iter()
+        .chain(pod.init_containers.iter().flatten())
+        .filter(|container| {
+            container.volume_mounts.iter().flatten().any(|mount| mount.name == "timetracker-token")
+        })
+        .map(|container| container.name.as_str())
+        .collect();
+    assert_eq!(holders, ["collector"]);
+}
+
+#[test]
+fn a_pull_requests_pod_has_no_account_no_claims_and_no_secret_volumes() {
+    let options = json!({"serviceAccountName": "deployer", "volumes": [
+        {"name": "s", "mountPath": "/s", "secret": {"secretName": "s"}},
+        {"name": "c", "mountPath": "/c", "persistentVolumeClaim": {"claimName": "c"}},
+        {"name": "e", "mountPath": "/e", "emptyDir": {}}]});
+    let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true", "pod": options}]});
+    let run = json!({"pipelineRef": {"name": "p"},
+        "revision": {"commit": "a".repeat(40), "pullRequest": {"number": 7, "base": "main"}}});
+    let made = made(pipeline, run, &Settings::default());
+    let pod = pod(&made);
+    assert_eq!(pod.service_account_name, None);
+    let kept: Vec<&str> = pod
+        .volumes
+        .iter()
+        .flatten()
+        .filter(|volume| volume.name.starts_with("user-"))
+        .map(|volume| volume.name.as_str())
+        .collect();
+    assert_eq!(kept, ["user-e"]);
+}
+
+#[test]
+fn the_trusted_authorities_reach_every_tool() {
+    let settings = Settings { trusted_ca: Some("pem".to_owned()), ..Settings::default() };
+    let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true"}]});
+    let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &settings);
+    for name in ["SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"] {
+        assert!(made.text.contains(name), "{name}");
+    }
+    assert!(made.text.contains(names::TRUST_CONFIG_MAP));
+}
+
+#[test]
+fn a_users_labels_do_not_win_over_the_operators() {
+    let options = json!({"labels": {names::RUN_LABEL: "stolen", "team": "a"}, "annotations": {names::SCRIPT_ANNOTATION: "evil"}});
+    let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true", "pod": options}]});
+    let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &Settings::default());
+    let template = made.job.spec.as_ref().unwrap().template.metadata.as_ref().unwrap();
+    assert_eq!(template.labels.as_ref().unwrap().get(names::RUN_LABEL).unwrap(), "run");
+    assert_eq!(template.labels.as_ref().unwrap().get("team").unwrap(), "a");
+    assert_eq!(template.annotations.as_ref().unwrap().get(names::SCRIPT_ANNOTATION).unwrap(), "true");
+}

@@ -140,7 +140,7 @@ impl Scenario {
                 expected.insert(cell, phase.to_owned());
             }
         }
-        for job in &self.finally {
+        if let Some(job) = &self.finally {
             for cell in Self::cells("last", job) {
                 expected.insert(cell, own(job).to_owned());
             }
