@@ -15,6 +15,9 @@ use super::layer::{BuiltLayer, Layer, StoredLayer};
 /// Raised when the meaning of stored things changes without their inputs doing so.
 const FORMAT: &str = "1";
 
+/// How many folders of one name stay.
+const KEPT: usize = 3;
+
 /// The folder of finished layers; safe to be deleted at any time.
 #[derive(Debug)]
 pub struct Store {
@@ -117,7 +120,27 @@ impl Store {
         fs::rename(&made, &folder).with_context(|| format!("moving {}", made.display()))?;
         clear(&scratch)?;
         self.mark(name);
+        self.prune(&key.name)?;
         Ok(folder)
+    }
+
+    /// Removes the oldest folders of this name: they hold programs, of which there is a new one after every change of the sources.
+    fn prune(&self, name: &str) -> Result<()> {
+        let mut versions = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let of_name = entry
+                .file_name()
+                .to_str()
+                .and_then(|found| found.rsplit_once('-'))
+                .is_some_and(|(found, hash)| found == name && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            if of_name && entry.path().is_dir() {
+                versions.push((entry.metadata()?.modified()?, entry.path()));
+            }
+        }
+        versions.sort();
+        let surplus = versions.len().saturating_sub(KEPT);
+        versions.iter().take(surplus).try_for_each(|(_, folder)| clear(folder))
     }
 
     fn is_fresh(&self, name: &str) -> bool {
@@ -168,6 +191,8 @@ fn clear(folder: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
 
     fn make(folder: &Path, content: &str) -> Result<Layer> {
@@ -207,6 +232,25 @@ mod tests {
             make(scratch, "whole")
         });
         assert!(layer.is_ok());
+    }
+
+    #[test]
+    fn of_the_folders_of_one_name_the_newest_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_owned(), false).unwrap();
+        let make = |name: &str, age: u64| {
+            let made = store.folder(&Key::new(name).part(age.to_be_bytes()), |scratch| {
+                let made = scratch.join("made");
+                fs::create_dir(&made)?;
+                File::open(&made)?.set_modified(SystemTime::now() - Duration::from_secs(age))?;
+                Ok(made)
+            });
+            made.unwrap()
+        };
+        let other = make("b", 9);
+        let made = [5, 4, 3, 2, 1].map(|age| make("a", age));
+        assert_eq!(made.map(|path| path.exists()), [false, false, true, true, true]);
+        assert!(other.exists());
     }
 
     #[test]
