@@ -188,6 +188,20 @@ impl Cluster {
         }
     }
 
+    async fn post(
+        &self,
+        api: &Api<DynamicObject>,
+        parameters: &PostParams,
+        object: &DynamicObject,
+    ) -> kube::Result<()> {
+        let body = escaped(serde_json::to_string(object).map_err(kube::Error::SerdeError)?);
+        let mut request = kube::core::Request::new(api.resource_url())
+            .create(parameters, body.into_bytes())
+            .map_err(kube::Error::BuildRequest)?;
+        request.extensions_mut().insert("create");
+        self.client.request::<DynamicObject>(request).await.map(|_| ())
+    }
+
     /// Creates, or recognises what an earlier attempt created whose answer was lost.
     async fn create(&self, what: String, manifest: &Manifest) -> Result<(), ActError> {
         let mut body = manifest.body.clone();
@@ -204,8 +218,8 @@ impl Cluster {
         })?;
         let api = self.dynamic(&manifest.target());
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match api.create(&parameters, &object).await {
-            Ok(_) => Ok(()),
+        match self.post(&api, &parameters, &object).await {
+            Ok(()) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 let existing = api.get_opt(&manifest.name).await.map_err(|error| classify(what.clone(), error))?;
                 match existing {
@@ -217,6 +231,17 @@ impl Cluster {
             Err(error) => Err(classify(what, error)),
         }
     }
+}
+
+/// `json` as Go writes it, with `<`, `>`, `&` and the two line separators of Unicode escaped.
+///
+/// The API server keeps a ControllerRevision's data as the bytes that it was sent, compares bytes to see whether they
+/// changed, and re-writes them in Go's way at every patch: without this, annotating a revision whose data has a `<` is
+/// refused with "field is immutable" (tried). In JSON these characters stand only in strings, so the meaning is the same.
+fn escaped(json: String) -> String {
+    const SPECIAL: [(char, &str); 5] =
+        [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+    SPECIAL.into_iter().fold(json, |text, (character, code)| text.replace(character, code))
 }
 
 /// Whether `existing` is what an earlier attempt at the same creation made: the same owner, or without one the same hash.
@@ -261,6 +286,14 @@ mod tests {
         assert!(!is_ours(&stranger, &wanted, "h"));
         assert!(!is_ours(&earlier_owner, &wanted, "h"), "a recreated resource of the same name has another uid");
         assert!(is_ours(&wanted.clone(), &wanted, "h"));
+    }
+
+    #[test]
+    fn json_is_escaped_as_go_escapes_it_and_means_the_same() {
+        let value = json!({"run": "a < b && c > d \u{2028}\u{2029} \\ \"q\""});
+        let text = escaped(value.to_string());
+        assert!(!text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

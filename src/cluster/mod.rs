@@ -10,7 +10,6 @@ mod supervise;
 mod write;
 
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
 use prometheus_client::metrics::counter::Counter;
 
 pub use act::ActError;
@@ -26,7 +25,7 @@ pub use write::{FIELD_MANAGER, HASH_ANNOTATION, Manifest, ManifestError, Target,
 pub struct Cluster {
     client: Client,
     leadership: Leadership,
-    recorder: Recorder,
+    identity: String,
     writes: Counter,
 }
 
@@ -34,9 +33,7 @@ impl Cluster {
     /// A cluster reached by `client`, written to while `leadership` holds.
     #[must_use]
     pub fn new(client: Client, leadership: Leadership, identity: &str) -> Self {
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity.to_owned()) };
-        let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, leadership, recorder, writes: Counter::default() }
+        Self { client, leadership, identity: identity.to_owned(), writes: Counter::default() }
     }
 
     /// How many writes were tried: a metric.

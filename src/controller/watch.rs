@@ -137,7 +137,7 @@ impl<K: Reconciled> Guard<K> {
     {
         let key = (object.namespace().unwrap_or_default(), object.name_any());
         let started = Instant::now();
-        let span = info_span!("reconcile", kind = K::KIND, namespace = key.0, name = key.1);
+        let span = info_span!("reconcile", kind = K::KIND);
         let (outcome, action) = async {
             if let Err(invalid) = &object.0 {
                 self.tell_undecodable(&object, &key, &invalid.error).await;
