@@ -13,6 +13,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod artifacts;
 pub mod cluster;
 pub mod config;
 pub mod controller;

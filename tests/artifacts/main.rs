@@ -1,0 +1,14 @@
+//! The artifact store as pods, people and attackers meet it: a real server, real tokens, real files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod hostile;
+mod keys;
+mod reading;
+mod support;
+mod writing;
