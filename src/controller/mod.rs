@@ -78,7 +78,9 @@ pub enum ControllerError {
     #[error("the API server does not say its version: {0}")]
     Version(Box<kube::Error>),
     /// The cluster is too old.
-    #[error("this cluster runs Kubernetes {found}; the operator needs 1.{OLDEST_KUBERNETES} or newer: upgrade the cluster or use an older operator")]
+    #[error(
+        "this cluster runs Kubernetes {found}; the operator needs 1.{OLDEST_KUBERNETES} or newer: upgrade the cluster or use an older operator"
+    )]
     TooOld {
         /// What the API server says.
         found: String,
@@ -146,8 +148,13 @@ pub async fn run(arguments: ControllerArguments) -> Result<(), ControllerError> 
     let metrics = Metrics::new(cluster.writes());
     let health = Health::new(monitor);
     let servers = serve_operator(arguments.health_address, arguments.metrics_address, health.clone(), metrics.clone());
-    let shared =
-        Shared { client, cluster, metrics, stop: stop.clone(), concurrency: configuration.limits.concurrent_reconciles };
+    let shared = Shared {
+        client,
+        cluster,
+        metrics,
+        stop: stop.clone(),
+        concurrency: configuration.limits.concurrent_reconciles,
+    };
     health.set_ready(true);
     let work = async {
         leadership.acquired().await;
@@ -184,8 +191,8 @@ async fn stop_signal() -> Result<(), ControllerError> {
 
 fn read_trusted_ca(configuration: &Configuration) -> Result<Option<String>, ControllerError> {
     let Some(path) = &configuration.trusted_ca_file else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ControllerError::TrustedCa { path: path.clone(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ControllerError::TrustedCa { path: path.clone(), source })?;
     Ok(Some(text))
 }
 

@@ -102,7 +102,12 @@ pub(super) async fn drive<K, E, F>(
     E: ReconcileFailure,
     F: Future<Output = Result<Next, E>> + Send + 'static,
 {
-    let guard = Arc::new(Guard::<K> { shared, backoff: Backoff::default(), told: Mutex::default(), kind: std::marker::PhantomData });
+    let guard = Arc::new(Guard::<K> {
+        shared,
+        backoff: Backoff::default(),
+        told: Mutex::default(),
+        kind: std::marker::PhantomData,
+    });
     let reconcile = Arc::new(reconcile);
     let each = move |object: Arc<DeserializeGuard<K>>, guard: Arc<Guard<K>>| {
         let reconcile = Arc::clone(&reconcile);
@@ -130,7 +135,11 @@ struct Guard<K> {
 }
 
 impl<K: Reconciled> Guard<K> {
-    async fn once<E, F>(&self, object: Arc<DeserializeGuard<K>>, reconcile: &(impl Fn(Cluster, String, String) -> F + Sync)) -> Action
+    async fn once<E, F>(
+        &self,
+        object: Arc<DeserializeGuard<K>>,
+        reconcile: &(impl Fn(Cluster, String, String) -> F + Sync),
+    ) -> Action
     where
         E: ReconcileFailure,
         F: Future<Output = Result<Next, E>> + Send,
@@ -190,7 +199,8 @@ impl<K: Reconciled> Guard<K> {
             return;
         }
         warn!(error = cause, "the object can't be decoded");
-        let message = format!("this operator can't read the object: {cause}; correct the field or upgrade the operator");
+        let message =
+            format!("this operator can't read the object: {cause}; correct the field or upgrade the operator");
         let statements = vec![
             Statement::new(types::READY, Verdict::False, "Undecodable", message.clone()),
             Statement::new(types::STALLED, Verdict::True, "Undecodable", message),
@@ -206,4 +216,3 @@ impl<K: Reconciled> Guard<K> {
         }
     }
 }
-

@@ -66,8 +66,20 @@ fn still(judgement: Judgement) -> Going {
 
 #[rstest]
 #[case(1, "Error", "", FailureClass::CommandFailure, "exit code 1")]
-#[case(137, "OOMKilled", r#"{"exitCode":137,"timedOut":false,"terminated":false,"seconds":5,"memoryPeak":67108864,"logBytes":0}"#, FailureClass::OutOfMemory, "64Mi, peak 64 MiB")]
-#[case(124, "Error", r#"{"exitCode":124,"timedOut":true,"terminated":false,"seconds":60,"memoryPeak":null,"logBytes":0}"#, FailureClass::DeadlineExceeded, "60 s")]
+#[case(
+    137,
+    "OOMKilled",
+    r#"{"exitCode":137,"timedOut":false,"terminated":false,"seconds":5,"memoryPeak":67108864,"logBytes":0}"#,
+    FailureClass::OutOfMemory,
+    "64Mi, peak 64 MiB"
+)]
+#[case(
+    124,
+    "Error",
+    r#"{"exitCode":124,"timedOut":true,"terminated":false,"seconds":60,"memoryPeak":null,"logBytes":0}"#,
+    FailureClass::DeadlineExceeded,
+    "60 s"
+)]
 #[case(128, "StartError", "exec: \"/bin/sh\": no such file", FailureClass::Configuration, "/bin/sh")]
 #[case(137, "ContainerStatusUnknown", "", FailureClass::NodeLost, "lost track")]
 fn a_failed_command_is_told_with_its_evidence(
@@ -135,10 +147,16 @@ fn what_ended_before_it_was_stopped_keeps_its_own_result() {
     };
     let status = ended(0, "Completed", "");
     let before = pod("Failed", status.clone(), stop(11));
-    assert_eq!(result(judge(&job(json!({})), Some(&before), &expected(false, false), at(20))).phase, JobPhase::Succeeded);
+    assert_eq!(
+        result(judge(&job(json!({})), Some(&before), &expected(false, false), at(20))).phase,
+        JobPhase::Succeeded
+    );
     // A process that traps TERM and exits 0.
     let after = pod("Failed", status, stop(9));
-    assert_eq!(result(judge(&job(json!({})), Some(&after), &expected(false, false), at(20))).phase, JobPhase::Cancelled);
+    assert_eq!(
+        result(judge(&job(json!({})), Some(&after), &expected(false, false), at(20))).phase,
+        JobPhase::Cancelled
+    );
 }
 
 #[rstest]
@@ -153,7 +171,8 @@ fn what_never_starts_is_given_up_after_its_own_time(
     #[case] after: i64,
     #[case] class: FailureClass,
 ) {
-    let status = json!({"containerStatuses": [container("job", json!({"waiting": {"reason": reason, "message": message}}))]});
+    let status =
+        json!({"containerStatuses": [container("job", json!({"waiting": {"reason": reason, "message": message}}))]});
     let pod = pod("Pending", status, json!({}));
     if after > 0 {
         let before = still(judge(&job(json!({})), Some(&pod), &expected(false, false), at(after - 1)));
@@ -175,7 +194,8 @@ fn a_commit_that_does_not_exist_is_a_matter_of_configuration() {
 
 #[test]
 fn a_plain_pod_is_stopped_at_its_timeout() {
-    let running = json!({"containerStatuses": [container("job", json!({"running": {"startedAt": at(100).to_string()}}))]});
+    let running =
+        json!({"containerStatuses": [container("job", json!({"running": {"startedAt": at(100).to_string()}}))]});
     let pod = pod("Running", running, json!({}));
     let before = still(judge(&job(json!({})), Some(&pod), &expected(false, false), at(159)));
     assert_eq!((before.stop, before.look), (None, Next::After(Duration::from_secs(1))));
@@ -187,7 +207,8 @@ fn a_plain_pod_is_stopped_at_its_timeout() {
 
 #[test]
 fn nothing_follows_a_deleted_pod_before_it_is_gone() {
-    let running = json!({"containerStatuses": [container("job", json!({"running": {"startedAt": at(1).to_string()}}))]});
+    let running =
+        json!({"containerStatuses": [container("job", json!({"running": {"startedAt": at(1).to_string()}}))]});
     let mut deleted = pod("Running", running, json!({}));
     deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(130)));
     deleted.metadata.deletion_grace_period_seconds = Some(120);

@@ -125,10 +125,14 @@ fn a_branch_is_resolved_before_the_first_job() {
     annotations.insert(names::REVISION_ANNOTATION.to_owned(), name);
     annotations.insert(names::STARTED_ANNOTATION.to_owned(), at(0).to_string());
     let plan = decide(&observed, &Settings::default(), at(1));
-    let starts: Vec<_> = plan.effects.iter().filter_map(|effect| match effect {
-        Effect::Start(job) => Some(job),
-        _ => None,
-    }).collect();
+    let starts: Vec<_> = plan
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Start(job) => Some(job),
+            _ => None,
+        })
+        .collect();
     let [job] = starts.as_slice() else { unreachable!("{:?}", plan.effects) };
     let text = serde_json::to_string(job).unwrap();
     assert!(text.contains("--branch=feature/$$(X)"), "{text}");

@@ -14,7 +14,8 @@ struct Made {
 }
 
 fn made(pipeline: Value, run: Value, settings: &Settings) -> Made {
-    let source = Source { clone_url: "http://git.example.org/a$(b).git".to_owned(), token_secret: Some("git".to_owned()) };
+    let source =
+        Source { clone_url: "http://git.example.org/a$(b).git".to_owned(), token_secret: Some("git".to_owned()) };
     let definition = Definition { pipeline: serde_json::from_value(pipeline).unwrap(), source: Some(source) };
     let spec: PipelineRunSpec = serde_json::from_value(run).unwrap();
     let parameters = spec.params.iter().map(|param| (param.name.clone(), param.value.clone())).collect();
@@ -112,7 +113,8 @@ fn every_container_is_restricted_and_bounded() {
 
 #[test]
 fn only_the_collector_sees_the_stores_token() {
-    let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true", "artifacts": [{"name": "o", "path": "out/"}]}]});
+    let pipeline =
+        json!({"jobs": [{"name": "a", "image": "x", "run": "true", "artifacts": [{"name": "o", "path": "out/"}]}]});
     let store = Artifacts { url: "http://store".to_owned(), retention: Period::seconds(60) };
     let settings = Settings { artifacts: Some(store), ..Settings::default() };
     let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &settings);
@@ -121,9 +123,7 @@ fn only_the_collector_sees_the_stores_token() {
         .containers
         .iter()
         .chain(pod.init_containers.iter().flatten())
-        .filter(|container| {
-            container.volume_mounts.iter().flatten().any(|mount| mount.name == "timetracker-token")
-        })
+        .filter(|container| container.volume_mounts.iter().flatten().any(|mount| mount.name == "timetracker-token"))
         .map(|container| container.name.as_str())
         .collect();
     assert_eq!(holders, ["collector"]);
@@ -164,7 +164,8 @@ fn the_trusted_authorities_reach_every_tool() {
 
 #[test]
 fn a_users_labels_do_not_win_over_the_operators() {
-    let options = json!({"labels": {names::RUN_LABEL: "stolen", "team": "a"}, "annotations": {names::SCRIPT_ANNOTATION: "evil"}});
+    let options =
+        json!({"labels": {names::RUN_LABEL: "stolen", "team": "a"}, "annotations": {names::SCRIPT_ANNOTATION: "evil"}});
     let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true", "pod": options}]});
     let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &Settings::default());
     let template = made.job.spec.as_ref().unwrap().template.metadata.as_ref().unwrap();

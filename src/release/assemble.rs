@@ -44,12 +44,7 @@ pub struct Listed {
 
 /// Whether `object`'s controller is the release with this uid. A label alone proves nothing: anyone can set it.
 pub fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
-    object
-        .meta()
-        .owner_references
-        .iter()
-        .flatten()
-        .any(|owner| owner.uid == uid && owner.controller == Some(true))
+    object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid && owner.controller == Some(true))
 }
 
 /// The listed objects by kind and name.

@@ -72,8 +72,7 @@ fn recorded(version: &str, progress: &Progress) -> Option<Notice> {
 /// Told when Stalled appears or its reason changes.
 fn stalled(observed: &Observed, status: &ReleaseStatus) -> Option<Notice> {
     let now = find(&status.conditions, types::STALLED)?;
-    let before =
-        observed.release.status.as_ref().and_then(|previous| find(&previous.conditions, types::STALLED));
+    let before = observed.release.status.as_ref().and_then(|previous| find(&previous.conditions, types::STALLED));
     if before.is_some_and(|before| before.reason == now.reason) {
         return None;
     }

@@ -78,9 +78,7 @@ pub fn lower(effect: &Effect, observed: &Observed, entropy: &[u8; 32]) -> Result
             let patch = record(resource_version.as_deref(), progress)?;
             one(Write::Merge { target: Target::of::<ControllerRevision>(&namespace, revision), patch })
         }
-        Effect::Apply(body) => {
-            one(Write::Apply(manifests::manifest_of(body).ok_or(LowerError::UnknownObject)?))
-        }
+        Effect::Apply(body) => one(Write::Apply(manifests::manifest_of(body).ok_or(LowerError::UnknownObject)?)),
         Effect::KeepContract { digest, contract } => {
             one(Write::Create(Manifest::of(&contract_config_map(observed, digest, contract))?))
         }
@@ -100,10 +98,8 @@ pub fn lower(effect: &Effect, observed: &Observed, entropy: &[u8; 32]) -> Result
                 target: Target::of::<ConfigMap>(&namespace, &names::contract(&observed.name(), digest)),
                 uid: None,
             });
-            let revision = Write::Delete {
-                target: Target::of::<ControllerRevision>(&namespace, name),
-                uid: uid.clone(),
-            };
+            let revision =
+                Write::Delete { target: Target::of::<ControllerRevision>(&namespace, name), uid: uid.clone() };
             Ok(contract.into_iter().chain([revision]).collect())
         }
         Effect::GrowClaim { name, size } => {
@@ -124,7 +120,9 @@ pub fn status_body(status: &ReleaseStatus) -> Value {
         body.extend(stated);
     }
     // Merged mappings keep the keys that the new ones lack: an optional key of a mapping is named as well.
-    for (mapping, keys) in [("current", &["tag"][..]), ("candidate", &["tag", "verdict"]), ("registry", &["newestSeen", "seenTime"])] {
+    for (mapping, keys) in
+        [("current", &["tag"][..]), ("candidate", &["tag", "verdict"]), ("registry", &["newestSeen", "seenTime"])]
+    {
         if let Some(map) = body.get_mut(mapping).and_then(Value::as_object_mut) {
             for key in keys {
                 map.entry((*key).to_owned()).or_insert(Value::Null);
@@ -151,8 +149,8 @@ fn outcome(progress: &Progress) -> &'static str {
 }
 
 fn record(resource_version: Option<&str>, progress: &Progress) -> Result<Value, LowerError> {
-    let text = serde_json::to_string(progress)
-        .map_err(|source| LowerError::Json { what: "a revision's progress", source })?;
+    let text =
+        serde_json::to_string(progress).map_err(|source| LowerError::Json { what: "a revision's progress", source })?;
     let mut metadata = json!({ "annotations": { PROGRESS_ANNOTATION: text, OUTCOME_ANNOTATION: outcome(progress) } });
     // Makes the patch conditional: onto anything else than what was seen, nothing is recorded.
     if let (Some(version), Some(metadata)) = (resource_version, metadata.as_object_mut()) {
@@ -166,8 +164,7 @@ fn controller_revision(
     number: i64,
     data: &RevisionData,
 ) -> Result<ControllerRevision, LowerError> {
-    let value =
-        serde_json::to_value(data).map_err(|source| LowerError::Json { what: "a revision", source })?;
+    let value = serde_json::to_value(data).map_err(|source| LowerError::Json { what: "a revision", source })?;
     Ok(ControllerRevision {
         metadata: ObjectMeta {
             name: Some(names::revision(&observed.name(), number)),

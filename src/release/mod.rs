@@ -93,7 +93,11 @@ pub async fn reconcile(
     act(cluster, &observed, plan).await
 }
 
-async fn act(cluster: &Cluster, observed: &observed::Observed, plan: decide::ReleasePlan) -> Result<Next, ReleaseError> {
+async fn act(
+    cluster: &Cluster,
+    observed: &observed::Observed,
+    plan: decide::ReleasePlan,
+) -> Result<Next, ReleaseError> {
     let (namespace, name) = (observed.namespace(), observed.name());
     for effect in &plan.effects {
         tracing::info!(release = name, namespace, effect = effect.describe(), "acting");

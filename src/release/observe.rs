@@ -44,10 +44,8 @@ pub async fn observe(
     let revisions = assemble::revisions(revisions, &uid);
     // After the claims: a volume that exists without its Secret must mean that the Secret is lost.
     let (database, key) = (names::postgres(name), names::secret_key(name));
-    let (database, key) = futures::try_join!(
-        cluster.get::<Secret>(namespace, &database),
-        cluster.get::<Secret>(namespace, &key),
-    )?;
+    let (database, key) =
+        futures::try_join!(cluster.get::<Secret>(namespace, &database), cluster.get::<Secret>(namespace, &key),)?;
     let mut config_maps = Vec::new();
     for digest in assemble::contracts_needed(&revisions) {
         config_maps.extend(cluster.get::<ConfigMap>(namespace, &names::contract(name, &digest)).await?);

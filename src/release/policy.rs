@@ -154,8 +154,7 @@ impl Policy {
     /// `v`, where both are there.
     #[must_use]
     pub fn walk(&self, tags: &[Tag]) -> Vec<(Rank, Tag)> {
-        let mut found: Vec<(Rank, Tag)> =
-            tags.iter().filter_map(|tag| Some((self.rank(tag)?, tag.clone()))).collect();
+        let mut found: Vec<(Rank, Tag)> = tags.iter().filter_map(|tag| Some((self.rank(tag)?, tag.clone()))).collect();
         // Digits sort before `v`, so the plain spelling is the one that is kept.
         found.sort_by(|(a, a_tag), (b, b_tag)| b.cmp(a).then_with(|| a_tag.cmp(b_tag)));
         found.dedup_by(|(a, _), (b, _)| a == b);
@@ -272,10 +271,10 @@ mod tests {
     #[test]
     fn pre_releases_are_taken_only_when_the_range_asks() {
         assert_eq!(walk(&semver(">=5, <6"), &["5.1.0", "5.2.0-rc.1"]), ["5.1.0"]);
-        assert_eq!(walk(&semver(">=5.2.0-rc.0, <6"), &["5.1.0", "5.2.0-rc.9", "5.2.0-rc.10"]), [
-            "5.2.0-rc.10",
-            "5.2.0-rc.9"
-        ]);
+        assert_eq!(
+            walk(&semver(">=5.2.0-rc.0, <6"), &["5.1.0", "5.2.0-rc.9", "5.2.0-rc.10"]),
+            ["5.2.0-rc.10", "5.2.0-rc.9"]
+        );
     }
 
     #[test]

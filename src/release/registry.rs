@@ -69,7 +69,10 @@ impl Releases {
             scanner,
             settings: Settings {
                 agent_image: configuration.images.agent.clone(),
-                postgres_image: configuration.postgres_image("16").unwrap_or("docker.io/library/postgres:16").to_owned(),
+                postgres_image: configuration
+                    .postgres_image("16")
+                    .unwrap_or("docker.io/library/postgres:16")
+                    .to_owned(),
             },
             platform: Platform::linux(architecture),
             remembered: Mutex::default(),
@@ -149,10 +152,8 @@ async fn access(
         let message = format!("Secret {} lacks the key {DOCKER_CONFIG_KEY}", reference.name);
         return Ok(Err(problem("PullSecretInvalid", message)));
     };
-    let key = CredentialKey::of_secret(
-        &secret.uid().unwrap_or_default(),
-        &secret.resource_version().unwrap_or_default(),
-    );
+    let key =
+        CredentialKey::of_secret(&secret.uid().unwrap_or_default(), &secret.resource_version().unwrap_or_default());
     Ok(match Credentials::from_docker_config(&bytes.0, repository) {
         Ok(credentials) => Ok(Access::with(credentials, key)),
         Err(error) => Err(problem(error.reason(), format!("Secret {}: {error}", reference.name))),

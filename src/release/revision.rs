@@ -208,8 +208,7 @@ impl Failure {
     #[must_use]
     pub fn is_lifted(&self, digest: &Digest, annotation: Option<&str>) -> bool {
         annotation.is_some_and(|value| {
-            value.split(',').next().map(str::trim) == Some(digest.as_str())
-                && self.retry_seen.as_deref() != Some(value)
+            value.split(',').next().map(str::trim) == Some(digest.as_str()) && self.retry_seen.as_deref() != Some(value)
         })
     }
 
@@ -244,9 +243,9 @@ impl Progress {
             | Self::Migrated { .. }
             | Self::Delivered { .. }
             | Self::Returning { .. } => true,
-            Self::Failed { rolled_out, .. }
-            | Self::Stuck { rolled_out, .. }
-            | Self::Superseded { rolled_out, .. } => *rolled_out,
+            Self::Failed { rolled_out, .. } | Self::Stuck { rolled_out, .. } | Self::Superseded { rolled_out, .. } => {
+                *rolled_out
+            }
         }
     }
 

@@ -11,7 +11,8 @@ use super::revision::{Progress, Revision};
 use super::steps::pick;
 use crate::api::conditions::{Statement, Verdict, printable, restate, types};
 use crate::api::release::{
-    CandidateStatus, CurrentStatus, HistoryEntry, Outcome, QuarantinedDigest, RegistryStatus, ReleaseStatus, ReleaseStep,
+    CandidateStatus, CurrentStatus, HistoryEntry, Outcome, QuarantinedDigest, RegistryStatus, ReleaseStatus,
+    ReleaseStep,
 };
 
 /// How things stand, in the words of the status table of the design.
@@ -123,7 +124,8 @@ pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> 
             vec![ready(if satisfied { Verdict::True } else { Verdict::Unknown }, "Held", message), none_pending()]
         }
         Situation::Settled { pending: waiting } => {
-            let update = waiting.as_ref().map_or_else(none_pending, |waiting| pending(waiting.reason, &waiting.message));
+            let update =
+                waiting.as_ref().map_or_else(none_pending, |waiting| pending(waiting.reason, &waiting.message));
             if satisfied {
                 vec![ready(Verdict::True, "Delivered", runs), update]
             } else {
@@ -217,12 +219,9 @@ fn available(observed: &Observed) -> Statement {
 fn registry_reachable(observed: &Observed) -> Option<Statement> {
     match &observed.registry {
         RegistryView::Unasked => None,
-        RegistryView::Failed(problem) => Some(Statement::new(
-            types::REGISTRY_REACHABLE,
-            Verdict::False,
-            problem.reason,
-            problem.message.clone(),
-        )),
+        RegistryView::Failed(problem) => {
+            Some(Statement::new(types::REGISTRY_REACHABLE, Verdict::False, problem.reason, problem.message.clone()))
+        }
         RegistryView::Seen(_) => {
             Some(Statement::new(types::REGISTRY_REACHABLE, Verdict::True, "Answered", "the registry answers"))
         }

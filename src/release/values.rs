@@ -92,9 +92,7 @@ pub fn merge(layers: &[Layer], spec: Option<&Values>) -> Result<Values, ValuesEr
 fn located(error: ValuesError, source: &str) -> ValuesError {
     match error {
         ValuesError::UnknownKey(key) => ValuesError::UnknownKey(format!("{key}` in `{source}")),
-        ValuesError::Wrong { key, message } => {
-            ValuesError::Wrong { key: format!("{key}` in `{source}"), message }
-        }
+        ValuesError::Wrong { key, message } => ValuesError::Wrong { key: format!("{key}` in `{source}"), message },
         other @ (ValuesError::Missing(_)
         | ValuesError::TooLong(_)
         | ValuesError::Yaml { .. }

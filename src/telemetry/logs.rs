@@ -24,9 +24,9 @@ pub fn init_logs(format: LogFormat, filter: &str) {
         LogFormat::Json => registry
             .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
             .try_init(),
-        LogFormat::Text => registry
-            .with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr))
-            .try_init(),
+        LogFormat::Text => {
+            registry.with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr)).try_init()
+        }
     };
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");

@@ -52,8 +52,9 @@ impl Metrics {
     pub fn new(writes: Counter) -> Self {
         let mut registry = Registry::with_prefix("timetracker_operator");
         let reconciles = Family::<ReconcileLabels, Counter>::default();
-        let durations =
-            Family::<KindLabels, Histogram, fn() -> Histogram>::new_with_constructor(duration_buckets as fn() -> Histogram);
+        let durations = Family::<KindLabels, Histogram, fn() -> Histogram>::new_with_constructor(
+            duration_buckets as fn() -> Histogram,
+        );
         registry.register("reconciles", "Reconciles by kind and result", reconciles.clone());
         registry.register("reconcile_duration_seconds", "How long reconciles took", durations.clone());
         registry.register("api_writes", "Writes to the API server that were tried", writes);
@@ -92,7 +93,10 @@ mod tests {
         let metrics = Metrics::new(Counter::default());
         metrics.reconciled("PipelineRun", Outcome::Failed("Conflict"), Duration::from_millis(3));
         let text = metrics.text();
-        assert!(text.contains("timetracker_operator_reconciles_total{kind=\"PipelineRun\",result=\"Conflict\"} 1"), "{text}");
+        assert!(
+            text.contains("timetracker_operator_reconciles_total{kind=\"PipelineRun\",result=\"Conflict\"} 1"),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"));
     }
 }

@@ -1,10 +1,10 @@
 //! What must hold before anything new is delivered. Ordered, named, pure; the first that does not hold is told.
 
+use crate::release::names;
 use crate::release::observed::{ObjectKind, Observed, SecretState, is_embedded};
 use crate::release::policy::{self, Policy};
 use crate::release::revision::Progress;
 use crate::release::status::Situation;
-use crate::release::names;
 
 /// One gate: its name, and what it says when it is closed.
 pub struct Gate {

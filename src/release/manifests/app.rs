@@ -108,10 +108,7 @@ fn service(site: &Site<'_>, values: &Values) -> Service {
         ServiceType::LoadBalancer => "LoadBalancer",
     };
     Service {
-        metadata: ObjectMeta {
-            annotations: non_empty(wanted.annotations),
-            ..site.metadata(site.name, APP_COMPONENT)
-        },
+        metadata: ObjectMeta { annotations: non_empty(wanted.annotations), ..site.metadata(site.name, APP_COMPONENT) },
         spec: Some(ServiceSpec {
             type_: Some(service_type.to_owned()),
             selector: Some(names::pod_labels(site.name, APP_COMPONENT)),
@@ -142,16 +139,10 @@ fn ingress(site: &Site<'_>, values: &Values) -> Option<Ingress> {
         .tls_secret_name
         .map(|secret| vec![IngressTLS { hosts: Some(vec![host.clone()]), secret_name: Some(secret) }]);
     Some(Ingress {
-        metadata: ObjectMeta {
-            annotations: non_empty(wanted.annotations),
-            ..site.metadata(site.name, APP_COMPONENT)
-        },
+        metadata: ObjectMeta { annotations: non_empty(wanted.annotations), ..site.metadata(site.name, APP_COMPONENT) },
         spec: Some(IngressSpec {
             ingress_class_name: wanted.class_name,
-            rules: Some(vec![IngressRule {
-                host: Some(host),
-                http: Some(HTTPIngressRuleValue { paths: vec![path] }),
-            }]),
+            rules: Some(vec![IngressRule { host: Some(host), http: Some(HTTPIngressRuleValue { paths: vec![path] }) }]),
             tls,
             ..IngressSpec::default()
         }),
@@ -242,11 +233,9 @@ fn pod(site: &Site<'_>, values: &Values, target: &Target, timeout: i32) -> PodSp
             }),
             ..Volume::default()
         },
-        None => Volume {
-            name: "data".to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
-            ..Volume::default()
-        },
+        None => {
+            Volume { name: "data".to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+        }
     }];
     if let Some((variable, volume, mount)) = environment::database_ca(site) {
         env.push(variable);

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::apps::v1::{
-    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
-};
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvVar, ExecAction, Lifecycle, LifecycleHandler,
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
@@ -86,9 +84,8 @@ pub fn secret_state(secret: Option<&Secret>, keys: &[&str], uid: &str) -> Secret
     let Some(secret) = secret else {
         return SecretState::Absent;
     };
-    let has = |key: &&str| {
-        secret.data.as_ref().and_then(|data| data.get(*key)).is_some_and(|value| !value.0.is_empty())
-    };
+    let has =
+        |key: &&str| secret.data.as_ref().and_then(|data| data.get(*key)).is_some_and(|value| !value.0.is_empty());
     if !keys.iter().all(has) {
         return SecretState::Incomplete;
     }

@@ -45,9 +45,8 @@ fn lists_differ(live: &[Value], desired: &[Value]) -> bool {
 /// Whether `live` carries the hash of `desired`: the same manifest was applied last.
 #[must_use]
 pub fn is_at_hash(live: &Value, desired: &Value) -> bool {
-    let hash = |body: &Value| {
-        body.get("metadata")?.get("annotations")?.get(HASH_ANNOTATION)?.as_str().map(ToOwned::to_owned)
-    };
+    let hash =
+        |body: &Value| body.get("metadata")?.get("annotations")?.get(HASH_ANNOTATION)?.as_str().map(ToOwned::to_owned);
     hash(live).is_some() && hash(live) == hash(desired)
 }
 

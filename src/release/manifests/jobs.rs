@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodSpec, ResourceRequirements,
-    Volume, VolumeMount,
+    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodSpec,
+    ResourceRequirements, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -229,11 +229,8 @@ fn with_mounts(site: &Site<'_>, order: &JobOrder, mut main: Container, agent: bo
         volumes.push(volume);
     };
     if agent {
-        let volume = Volume {
-            name: "agent".to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
-            ..Volume::default()
-        };
+        let volume =
+            Volume { name: "agent".to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
         add(volume, AGENT_FOLDER.to_owned(), true);
     }
     for digest in &order.contracts {

@@ -38,15 +38,17 @@ pub(super) fn next(
     let purpose = Purpose::InspectBack { revision: revision.number };
     let Some(previous) = previous else {
         // The database is looked at all the same: while it is away, nothing is the digest's fault.
-        let reading = database::contract(observed, revision, STAGE, now).map(|_| {
-            database::read(observed, revision, &purpose, &revision.data.target.digest, STAGE, now)
-        });
+        let reading = database::contract(observed, revision, STAGE, now)
+            .map(|_| database::read(observed, revision, &purpose, &revision.data.target.digest, STAGE, now));
         return match reading {
             Ok(Err(step)) | Err(NoContract::Yet(step)) => *step,
             Ok(Ok(reading)) if let Some(step) = settling(&reading, rolled_out, failure, now) => step,
             Ok(Ok(_)) | Err(NoContract::Ever(_)) => stuck(
                 FailureReason::NothingToGoBackTo,
-                format!("{}. No earlier version was delivered: publish one that works, or correct the specification", failure.message),
+                format!(
+                    "{}. No earlier version was delivered: publish one that works, or correct the specification",
+                    failure.message
+                ),
             ),
         };
     };
@@ -83,12 +85,7 @@ pub(super) fn next(
 }
 
 /// The database had been away: the pods first get the time to come back.
-fn settling(
-    reading: &database::Reading,
-    rolled_out: bool,
-    failure: &Failure,
-    now: Timestamp,
-) -> Option<Step> {
+fn settling(reading: &database::Reading, rolled_out: bool, failure: &Failure, now: Timestamp) -> Option<Step> {
     if reading.attempt <= 1 || !rolled_out || failure.is_withdrawal() {
         return None;
     }
@@ -101,13 +98,7 @@ fn settling(
 }
 
 /// The manifests of `to` are applied again: done once its pods are healthy.
-pub(super) fn returning(
-    observed: &Observed,
-    revision: &Revision,
-    to: &str,
-    failure: &Failure,
-    now: Timestamp,
-) -> Step {
+pub(super) fn returning(observed: &Observed, revision: &Revision, to: &str, failure: &Failure, now: Timestamp) -> Step {
     let Some(previous) = observed.revisions.iter().find(|known| known.name == to) else {
         let message = format!("{}. ControllerRevision {to}, to go back to, is gone", failure.message);
         let why = Failure { reason: FailureReason::GoBackFailed, message, ..failure.clone() };

@@ -147,8 +147,7 @@ fn replaced(observed: &Observed, revision: &Revision, wanted: &Wanted, now: Time
         Wanted::Active(_) => (&observed.active()?.data.content, true),
     };
     let same = content == &revision.data.content;
-    let superseded =
-        |rolled_out, failure| Progress::Superseded { rolled_out, failure, time: now };
+    let superseded = |rolled_out, failure| Progress::Superseded { rolled_out, failure, time: now };
     match &revision.progress {
         Progress::Pinned => (!same).then(|| superseded(false, None)),
         Progress::Inspected { migrate: true, .. } => {
@@ -165,9 +164,8 @@ fn replaced(observed: &Observed, revision: &Revision, wanted: &Wanted, now: Time
         Progress::Stuck { failure, rolled_out, generation, .. } => {
             let lifted = failure.is_lifted(&revision.data.target.digest, observed.retry_annotation());
             let answered = *generation != observed.generation() || lifted;
-            let roll_forward = !same
-                && !back_to_active
-                && matches!(failure.step, ReleaseStep::RollOut | ReleaseStep::GoBack);
+            let roll_forward =
+                !same && !back_to_active && matches!(failure.step, ReleaseStep::RollOut | ReleaseStep::GoBack);
             if !answered && !roll_forward {
                 return None;
             }
@@ -217,8 +215,7 @@ fn failure(
     blames_digest: bool,
 ) -> Failure {
     let ran_before = observed.revisions.iter().any(|known| {
-        known.data.target.digest == revision.data.target.digest
-            && matches!(known.progress, Progress::Delivered { .. })
+        known.data.target.digest == revision.data.target.digest && matches!(known.progress, Progress::Delivered { .. })
     });
     Failure {
         reason,

@@ -44,7 +44,8 @@ fn is_allowed(observed: &Observed, target: &Target) -> bool {
     let Ok(policy) = effective_policy(observed) else {
         return false;
     };
-    spec.image.repository_or_default() == target.repository.as_str() && policy.allows(target.tag.as_ref(), &target.digest)
+    spec.image.repository_or_default() == target.repository.as_str()
+        && policy.allows(target.tag.as_ref(), &target.digest)
 }
 
 fn is_rendered(observed: &Observed, revision: &Revision) -> bool {
@@ -163,12 +164,7 @@ fn target(observed: &Observed, tag: Option<&Tag>, digest: &Digest) -> Choice {
     let known = observed.newest_of(digest).map(|revision| &revision.data.target).filter(|_| tag.is_none());
     Choice::Take(match known {
         Some(known) => Target { repository, ..known.clone() },
-        None => Target {
-            repository,
-            digest: digest.clone(),
-            tag: tag.cloned(),
-            version: display_version(tag, digest),
-        },
+        None => Target { repository, digest: digest.clone(), tag: tag.cloned(), version: display_version(tag, digest) },
     })
 }
 
@@ -184,7 +180,9 @@ fn from_list(observed: &Observed, policy: &Policy, seen: &RegistrySeen) -> Choic
     if let Some(gone) = vanished(observed, policy, seen) {
         return hold_because(
             "TagListShrank",
-            format!("tag {gone} that runs is no longer in the registry's list: nothing is picked from such a list. Push it again, or set spec.image.digest"),
+            format!(
+                "tag {gone} that runs is no longer in the registry's list: nothing is picked from such a list. Push it again, or set spec.image.digest"
+            ),
         );
     }
     let repository = observed.release.spec.image.repository_or_default();
@@ -236,12 +234,7 @@ enum Weighed {
 }
 
 /// One tag of the walk against what runs.
-fn weigh(
-    observed: &Observed,
-    rank: &Rank,
-    tag: &Tag,
-    image: Option<&Result<Digest, RegistryProblem>>,
-) -> Weighed {
+fn weigh(observed: &Observed, rank: &Rank, tag: &Tag, image: Option<&Result<Digest, RegistryProblem>>) -> Weighed {
     let current = observed.current().map(|revision| &revision.data.target);
     let running = current.and_then(|target| Some((target, any_rank(target.tag.as_ref()?)?)));
     if let Some((target, running)) = &running

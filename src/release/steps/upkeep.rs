@@ -60,13 +60,11 @@ fn database(observed: &Observed) -> Vec<Effect> {
     let Ok(bodies) = manifests::database(&site, &observed.settings.postgres_image) else {
         return Vec::new();
     };
-    let mut effects: Vec<Effect> = bodies.into_iter().filter_map(|body| heal(observed, fixed(observed, body))).collect();
+    let mut effects: Vec<Effect> =
+        bodies.into_iter().filter_map(|body| heal(observed, fixed(observed, body))).collect();
     let claim = names::postgres_claim(&observed.name());
     let wanted = database_size(&site);
-    if observed
-        .object(ObjectKind::PersistentVolumeClaim, &claim)
-        .is_some_and(|live| is_smaller(&live.body, &wanted))
-    {
+    if observed.object(ObjectKind::PersistentVolumeClaim, &claim).is_some_and(|live| is_smaller(&live.body, &wanted)) {
         effects.push(Effect::GrowClaim { name: claim, size: wanted });
     }
     effects
@@ -94,10 +92,8 @@ fn is_smaller(claim: &Value, wanted: &str) -> bool {
 /// Applies `body`, unless it stands.
 fn heal(observed: &Observed, body: Value) -> Option<Effect> {
     let key = key_of(&body)?;
-    let stands = observed
-        .objects
-        .get(&key)
-        .is_some_and(|live| is_at_hash(&live.body, &body) && !differs(&live.body, &body));
+    let stands =
+        observed.objects.get(&key).is_some_and(|live| is_at_hash(&live.body, &body) && !differs(&live.body, &body));
     (!stands).then(|| Effect::Apply(Box::new(body)))
 }
 
@@ -199,8 +195,7 @@ fn old_revisions(observed: &Observed) -> Vec<Effect> {
     for (place, revision) in observed.revisions.iter().rev().enumerate() {
         let is_blamed = revision.progress.failure().is_some_and(|failure| failure.blames_digest);
         blamed += usize::from(is_blamed);
-        let keep =
-            place < KEPT_REVISIONS || in_use.contains(&revision.number) || (is_blamed && blamed <= KEPT_BLAMED);
+        let keep = place < KEPT_REVISIONS || in_use.contains(&revision.number) || (is_blamed && blamed <= KEPT_BLAMED);
         if keep { kept.push(revision) } else { old.push(revision) }
     }
     let has_image = |digest: &Digest| kept.iter().any(|revision| &revision.data.target.digest == digest);

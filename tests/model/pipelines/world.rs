@@ -36,9 +36,8 @@ pub struct World {
     /// Jobs (by uid) for which a pod was made once.
     made: BTreeSet<String>,
     progress: BTreeMap<String, u32>,
-    /// Cells in the order of their first start, with the cells whose pod had ended by then.
+    /// Cells in the order of their starts, each with the cells whose command ran at that moment.
     pub starts: Vec<(String, BTreeSet<String>)>,
-    ended: BTreeSet<String>,
     pub most_at_once: usize,
 }
 
@@ -56,7 +55,6 @@ impl World {
             made: BTreeSet::new(),
             progress: BTreeMap::new(),
             starts: Vec::new(),
-            ended: BTreeSet::new(),
             most_at_once: 0,
         };
         let now = world.now_text();
@@ -152,11 +150,7 @@ impl World {
         self.kubelet();
         self.job_controller();
         self.store.garbage();
-        let running = self
-            .store
-            .of_kind("Pod")
-            .filter(|pod| !pod["status"]["containerStatuses"][0]["state"]["running"].is_null());
-        self.most_at_once = self.most_at_once.max(running.count());
+        self.most_at_once = self.most_at_once.max(self.running_cells().len());
     }
 
     fn job_controller(&mut self) {
@@ -246,7 +240,8 @@ impl World {
             }
             *self.executions.entry(name.to_owned()).or_default() += 1;
             *self.cell_executions.entry(cell.clone()).or_default() += 1;
-            self.starts.push((cell, self.ended.clone()));
+            let running = self.running_cells();
+            self.starts.push((cell, running));
             let status =
                 json!({"phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": now}}))});
             self.store.patch("Pod", name, &json!({ "status": status }));
@@ -262,7 +257,6 @@ impl World {
                 (true, false) => 143,
                 (false, _) => fate.exit,
             };
-            self.ended.insert(cell);
             let started = main["running"]["startedAt"].clone();
             let ended = container(
                 json!({"terminated": {"exitCode": exit, "reason": "Completed", "startedAt": started, "finishedAt": now}}),
@@ -288,6 +282,14 @@ impl World {
             let phase = if exit == 0 { "Succeeded" } else { "Failed" };
             self.store.patch("Pod", name, &json!({"status": {"initContainerStatuses": collector, "phase": phase}}));
         }
+    }
+
+    fn running_cells(&self) -> BTreeSet<String> {
+        let pods = self.store.of_kind("Pod");
+        let running = pods.filter(|pod| !pod["status"]["containerStatuses"][0]["state"]["running"].is_null());
+        running
+            .map(|pod| pod["metadata"]["annotations"][names::CELL_ANNOTATION].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     // What users and nodes do.
