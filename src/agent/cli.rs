@@ -202,9 +202,12 @@ struct Collect {
     /// The run.
     #[arg(long)]
     run: Option<String>,
-    /// The job.
+    /// The Kubernetes Job of this attempt.
     #[arg(long)]
     job: Option<String>,
+    /// The job's name in the pipeline; its reports are kept as `test-results-<name>`.
+    #[arg(long)]
+    job_name: Option<String>,
     /// How long all uploads together may take.
     #[arg(long, default_value = "80s", value_parser = duration::parse)]
     upload_timeout: Duration,
@@ -219,6 +222,7 @@ impl Collect {
             namespace: self.namespace.clone().unwrap_or_default(),
             run: self.run.clone().unwrap_or_default(),
             job: self.job.clone().unwrap_or_default(),
+            job_name: self.job_name.clone().or_else(|| self.job.clone()).unwrap_or_default(),
         })
     }
 }

@@ -179,6 +179,13 @@ pub async fn run(arguments: ControllerArguments) -> Result<(), ControllerError> 
     ended
 }
 
+/// Resolves when TERM or INT arrives, or when signals can't be received at all.
+pub async fn stop_asked() {
+    if let Err(error) = stop_signal().await {
+        tracing::error!(%error, "stopping");
+    }
+}
+
 async fn stop_signal() -> Result<(), ControllerError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ControllerError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ControllerError::Signals)?;

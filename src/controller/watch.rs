@@ -117,9 +117,12 @@ pub(super) async fn drive<K, E, F>(
     controller
         .run(each, policy, guard)
         .for_each(|result| async {
-            if let Err(failure) = result {
-                // A watch or the queue failed; both are tried again by the runtime.
-                warn!(kind = K::KIND, error = %failure, "watching");
+            match result {
+                Ok(_) => {}
+                // A child outlived its owner, or carries the label of none: nothing to do.
+                Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+                // Tried again by the runtime.
+                Err(failure) => warn!(kind = K::KIND, error = %failure, "watching"),
             }
         })
         .await;

@@ -159,7 +159,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, needs: 
         init.extend(beside.iter().map(|service| services::sidecar(service, run.settings)));
     }
     if needs_collector(spec) {
-        init.push(pods::collector(run, spec));
+        init.push(pods::collector(run, spec, &names::attempt_name(run.name, run.uid, &cell.name, attempt)));
     }
     let pod = restricted_pod(
         PodSpec {

@@ -120,13 +120,18 @@ pub fn resolver(run: &RunContext<'_>) -> Container {
 }
 
 /// The sidecar that reads reports, outputs and artifacts when the command has ended.
+///
+/// `attempt` is the name of the Kubernetes Job: the store's paths are by it, so that no attempt overwrites another's.
 #[must_use]
-pub fn collector(run: &RunContext<'_>, job: &JobSpec) -> Container {
+pub fn collector(run: &RunContext<'_>, job: &JobSpec, attempt: &str) -> Container {
     let mut command = vec![AGENT.to_owned()];
     command.extend(words(&["collect", "--reports", REPORTS, "--outputs", OUTPUTS_FILE, "--logs", LOGS]));
     for artifact in &job.artifacts {
         let path = format!("{}={WORKSPACE}/{}", artifact.name, artifact.path.trim_start_matches("./"));
         command.extend(words(&["--artifact", &path]));
+    }
+    for output in &job.outputs {
+        command.extend(words(&["--output", output]));
     }
     let mut mounts = vec![
         read_only(mount("timetracker-reports", REPORTS)),
@@ -137,6 +142,8 @@ pub fn collector(run: &RunContext<'_>, job: &JobSpec) -> Container {
     let mut env = Vec::new();
     if let Some(store) = &run.settings.artifacts {
         command.extend(words(&["--store", &store.url, "--token-file", "/timetracker/token/token"]));
+        let place = ["--namespace", run.namespace, "--run", run.name, "--job", attempt, "--job-name", &job.name];
+        command.extend(words(&place));
         mounts.push(read_only(mount("timetracker-token", TOKEN_DIRECTORY)));
         mounts.extend(trust_mount(run.settings));
         env = network(run.settings);

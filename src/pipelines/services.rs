@@ -28,7 +28,10 @@ const POSTGRES_START: &str = "docker-entrypoint.sh postgres -c fsync=off -c sync
 trap 'kill -INT $server' TERM INT; wait $server; wait $server";
 
 /// Bounded, and over TCP: while the entrypoint initialises, the server listens on its socket only.
-const POSTGRES_READY: &str = "timeout 60 sh -c 'until pg_isready -q -h 127.0.0.1 -p 5432; do sleep 0.1; done'";
+///
+/// With a user name: without one pg_isready looks its own up, and a pod's uid need not have any.
+const POSTGRES_READY: &str =
+    "timeout 60 sh -c 'until pg_isready -q -h 127.0.0.1 -p 5432 -U timetracker; do sleep 0.1; done'";
 
 /// The sidecar.
 #[must_use]

@@ -128,7 +128,8 @@ fn entropy() -> Result<[u8; 32], ReleaseError> {
 
 /// What selects the children to be watched: ControllerRevisions, Jobs, pods, Deployments, StatefulSets, Services,
 /// ServiceAccounts, claims and Ingresses. Secrets are never watched. [`INSTANCE_LABEL`] names the release.
-pub const CHILD_SELECTOR: &str = "app.kubernetes.io/managed-by=timetracker-operator,app.kubernetes.io/instance";
+pub const CHILD_SELECTOR: &str =
+    "app.kubernetes.io/managed-by=timetracker-operator,app.kubernetes.io/instance,!timetracker.dev/run";
 
 /// The label of children with their release's name.
 pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";

@@ -31,7 +31,9 @@ pub const SECRET_KEY_KEY: &str = "secret-key";
 /// The label selector of everything that belongs to a release.
 #[must_use]
 pub fn selector(release: &str) -> String {
-    format!("app.kubernetes.io/managed-by=timetracker-operator,app.kubernetes.io/instance={release}")
+    format!(
+        "app.kubernetes.io/managed-by=timetracker-operator,app.kubernetes.io/instance={release},!timetracker.dev/run"
+    )
 }
 
 /// The fixed labels of a component.

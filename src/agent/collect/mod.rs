@@ -50,6 +50,8 @@ pub(super) struct Destination {
     pub(super) namespace: String,
     pub(super) run: String,
     pub(super) job: String,
+    /// The job's name in the pipeline.
+    pub(super) job_name: String,
 }
 
 /// Waits for the end of the job, reads what it has left, tells `report` about it, uploads, and tells it again.
@@ -100,7 +102,7 @@ async fn upload(
     collected: &mut CollectReport,
     problems: &mut Vec<String>,
 ) {
-    let Some(Destination { store, token_file, namespace, run, job }) = &options.destination else { return };
+    let Some(Destination { store, token_file, namespace, run, job, job_name }) = &options.destination else { return };
     let store = match Store::new(store, [namespace.as_str(), run.as_str(), job.as_str()], token_file) {
         Ok(store) => store,
         Err(error) => return problems.push(error.to_string()),
@@ -114,7 +116,7 @@ async fn upload(
         options.reports.as_deref().and_then(|reports| reports.parent().zip(reports.file_name()))
     {
         let content = Content::Path { below: below.to_owned(), path: path.into() };
-        pending.push((format!("test-results-{job}"), content));
+        pending.push((format!("test-results-{job_name}"), content));
     }
     for (name, path) in &options.artifacts {
         let path = path.strip_prefix(&options.workspace).unwrap_or(path);
