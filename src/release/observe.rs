@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::assemble::{self, Listed};
 use super::names::{self, MAIN_CONTAINER};
-use super::observed::{JobView, Observed, Purpose, RegistryView};
+use super::observed::{JobView, LiveObject, ObjectKey, ObjectKind, Observed, Purpose, RegistryView};
 use super::registry::Releases;
 use super::values::{self, Layer, ValuesError};
 use crate::agent::frame;
@@ -70,8 +70,33 @@ pub async fn observe(
         secrets: assemble::secrets(&release, database.as_ref(), key.as_ref(), &uid),
         release,
     };
+    for key in observed.unlisted() {
+        if let Some(live) = by_name(cluster, namespace, &key, &uid).await? {
+            observed.objects.insert(key, live);
+        }
+    }
     observed.registry = releases.look(cluster, &observed, now).await?;
     Ok(Some(observed))
+}
+
+/// An object that stands under a name of ours without our labels: somebody else's, or ours with its labels lost.
+async fn by_name(
+    cluster: &Cluster,
+    namespace: &str,
+    key: &ObjectKey,
+    uid: &str,
+) -> Result<Option<LiveObject>, ReadError> {
+    let name = &key.name;
+    let mut listed = Listed::default();
+    match key.kind {
+        ObjectKind::ServiceAccount => listed.service_accounts.extend(cluster.get(namespace, name).await?),
+        ObjectKind::PersistentVolumeClaim => listed.claims.extend(cluster.get(namespace, name).await?),
+        ObjectKind::Service => listed.services.extend(cluster.get(namespace, name).await?),
+        ObjectKind::Ingress => listed.ingresses.extend(cluster.get(namespace, name).await?),
+        ObjectKind::StatefulSet => listed.stateful_sets.extend(cluster.get(namespace, name).await?),
+        ObjectKind::Deployment => listed.deployments.extend(cluster.get(namespace, name).await?),
+    }
+    Ok(assemble::objects(&listed, uid).remove(key))
 }
 
 async fn objects(cluster: &Cluster, namespace: &str, selector: &str) -> Result<Listed, ReadError> {

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use serde_json::Value;
 
+use super::manifests::key_of;
 use super::revision::{Progress, Revision};
 use super::values::ValuesError;
 use crate::api::names::{Digest, Revisions, Tag};
@@ -354,6 +355,40 @@ impl Observed {
         let mut found: Vec<&JobView> = self.jobs.iter().filter(|job| &job.purpose == purpose).collect();
         found.sort_by_key(|job| job.attempt);
         found
+    }
+
+    /// Objects that this release is to have and that were not found by its labels.
+    #[must_use]
+    pub fn unlisted(&self) -> Vec<ObjectKey> {
+        let mut wanted: Vec<ObjectKey> = self
+            .active()
+            .or_else(|| self.in_progress())
+            .into_iter()
+            .flat_map(|revision| revision.data.manifests.iter().filter_map(key_of))
+            .collect();
+        if is_embedded(self.release.spec.database.as_ref()) {
+            let name = super::names::postgres(&self.name());
+            let kinds = [ObjectKind::Service, ObjectKind::StatefulSet];
+            wanted.extend(kinds.map(|kind| ObjectKey { kind, name: name.clone() }));
+        }
+        wanted.retain(|key| !self.objects.contains_key(key));
+        wanted
+    }
+
+    /// An object under a name of ours that this release does not own. It is never overwritten.
+    #[must_use]
+    pub fn foreign(&self) -> Option<&ObjectKey> {
+        let postgres = super::names::postgres(&self.name());
+        let inventory = self.active().or_else(|| self.in_progress());
+        let is_ours = |key: &ObjectKey| {
+            key.name == postgres
+                || inventory
+                    .is_some_and(|revision| revision.data.manifests.iter().any(|body| key_of(body).as_ref() == Some(key)))
+        };
+        self.objects
+            .iter()
+            .find(|(key, live)| !live.owned && key.kind != ObjectKind::PersistentVolumeClaim && is_ours(key))
+            .map(|(key, _)| key)
     }
 
     /// The object of that kind and name.

@@ -19,19 +19,21 @@ pub fn differs(live: &Value, desired: &Value) -> bool {
     }
 }
 
-/// The API server drops empty mappings and lists of some fields.
+/// What the API server leaves out of an answer: empty mappings, lists and texts, zeros and falses.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Object(map) => map.is_empty(),
         Value::Array(list) => list.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
     }
 }
 
 /// Lists of objects with a key are compared by it, as server-side apply merges them; others position by position.
 fn lists_differ(live: &[Value], desired: &[Value]) -> bool {
-    let keys = ["name", "mountPath", "uid", "containerPort", "host"];
+    let keys = ["mountPath", "name", "containerPort", "host"];
     let key = keys.into_iter().find(|key| !desired.is_empty() && desired.iter().all(|item| item.get(key).is_some()));
     match key {
         Some(key) => desired.iter().any(|wanted| {
@@ -60,7 +62,12 @@ mod tests {
     #[case(json!({"a": 1, "added": 2}), json!({"a": 1}), false)]
     #[case(json!({"a": 2}), json!({"a": 1}), true)]
     #[case(json!({}), json!({"a": 1}), true)]
-    #[case(json!({}), json!({"a": {}}), false)]
+    #[case(json!({}), json!({"a": {}, "minReadySeconds": 0, "optional": false}), false)]
+    #[case(
+        json!([{"name": "data", "mountPath": "/a"}, {"name": "data", "mountPath": "/b"}]),
+        json!([{"name": "data", "mountPath": "/a"}, {"name": "data", "mountPath": "/b"}]),
+        false
+    )]
     #[case(json!({"cpu": "1"}), json!({"cpu": "1000m"}), false)]
     #[case(json!([{"name": "x", "v": 1}, {"name": "y"}]), json!([{"name": "y"}]), false)]
     #[case(json!([{"name": "x", "v": 1}]), json!([{"name": "x", "v": 2}]), true)]

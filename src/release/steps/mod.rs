@@ -40,7 +40,19 @@ pub fn next(observed: &Observed, now: Timestamp) -> Step {
     if observed.release.spec.suspend {
         return Step::stand(Situation::Suspended);
     }
-    let mut step = delivery(observed, now);
+    let mut step = match observed.foreign() {
+        Some(key) => Step::stand(Situation::Stalled {
+            reason: "ForeignObject",
+            message: format!(
+                "{} {} exists and does not belong to this release: rename or delete it",
+                key.kind.as_str(),
+                key.name
+            ),
+        })
+        // What an earlier release of this name left is being collected.
+        .again_after(Duration::from_secs(15)),
+        None => delivery(observed, now),
+    };
     let mut effects = upkeep::effects(observed);
     effects.append(&mut step.effects);
     let interval = observed.release.spec.image.interval.as_ref().map_or(DEFAULT_INTERVAL, |interval| interval.length());

@@ -92,8 +92,13 @@ fn is_smaller(claim: &Value, wanted: &str) -> bool {
 /// Applies `body`, unless it stands.
 fn heal(observed: &Observed, body: Value) -> Option<Effect> {
     let key = key_of(&body)?;
-    let stands =
-        observed.objects.get(&key).is_some_and(|live| is_at_hash(&live.body, &body) && !differs(&live.body, &body));
+    let live = observed.objects.get(&key);
+    if live.is_some_and(|live| !live.owned) {
+        // Somebody else's: told by the status, never overwritten.
+        return None;
+    }
+    let stands = live
+        .is_some_and(|live| is_at_hash(&live.body, &body) && !differs(&live.body, &body));
     (!stands).then(|| Effect::Apply(Box::new(body)))
 }
 
