@@ -6,9 +6,12 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod cluster;
+mod demo;
 mod generate;
 mod host;
 mod images;
+mod kubectl;
+mod operator;
 mod paths;
 mod test;
 mod versions;
@@ -36,6 +39,8 @@ struct Arguments {
 enum Command {
     /// The embedded Kubernetes cluster
     Cluster(cluster::cli::Arguments),
+    /// A real release and a real run, from nothing, told in plain words
+    Demo(demo::Arguments),
     /// Writes every generated file; with `--check`, says which have drifted
     Generate(generate::Arguments),
     /// Container images, made from packages and pushed to a registry
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Cluster(arguments) => cluster::cli::main(arguments),
+        Command::Demo(arguments) => demo::main(&arguments),
         Command::Generate(arguments) => generate::main(&arguments),
         Command::Images(arguments) => images::cli::main(arguments),
         Command::Test(arguments) => test::main(&arguments),

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::Told;
 use crate::cluster::Cluster;
 use crate::cluster::choice::{ChoiceArguments, ClusterChoice};
-use crate::host::progress::Progress;
+use crate::operator::{self, Images};
 use crate::paths;
 
 mod counts;
@@ -138,7 +138,8 @@ fn end_to_end(cluster: &Cluster, choice: ClusterChoice, targets: &Targets, runne
         runner.progress().say("the end-to-end tests kill processes and change registries, so they run on the embedded cluster only: left out");
         return Ok(());
     }
-    whole::images(cluster, runner.progress())?;
+    let images = Images::push(cluster, runner.progress())?;
+    runner.progress().step("installing the operator", || operator::install(cluster, &images))?;
     let mut command = cargo(["test", "--no-fail-fast", "--package", PACKAGE]);
     command.args(flags);
     runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &["--test-threads=2"]);

@@ -61,11 +61,3 @@ pub fn point_at<'a>(cluster: &Cluster, command: &'a mut Command) -> Result<&'a m
     }
     Ok(command)
 }
-
-/// Puts what the operator and the tests run into the cluster's registry.
-///
-/// # Errors
-/// When an image can't be made.
-pub fn images(_cluster: &Cluster, _progress: &Progress) -> Result<()> {
-    Ok(())
-}
