@@ -18,6 +18,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from urllib.parse import urlsplit
 
 MAX_BODY = 8 << 20
@@ -132,6 +133,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
+class Server(ThreadingHTTPServer):
+    """Binds without asking for the address's name, which may take long."""
+
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """As for any TCP server."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -144,8 +156,7 @@ def main() -> int:
     address, _, port = given.listen.rpartition(":")
     Handler.root = given.root.resolve()
     Handler.token = given.token
-    server = ThreadingHTTPServer((address, int(port)), Handler)
-    server.daemon_threads = True
+    server = Server((address, int(port)), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"{address}:{server.server_address[1]}", flush=True)
     sys.stdin.buffer.read()

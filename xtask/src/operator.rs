@@ -68,6 +68,22 @@ impl Images {
         Ok(self.catalogue.push(name, &target, &self.registry, progress)?.digest)
     }
 
+    /// Pushes all versions of the sample app to this repository, under their own tags.
+    ///
+    /// # Errors
+    /// When one can't be made, or the registry refuses.
+    pub fn push_samples(&self, repository: &str, progress: &Progress) -> Result<()> {
+        let names = self.catalogue.select(&["samples".to_owned()])?;
+        self.catalogue.prepare(&names, progress)?;
+        for name in &names {
+            if let Name::Sample(version) = name {
+                let target = self.catalogue.in_registry(&format!("{repository}:{}", version.tag));
+                self.catalogue.push(name, &target, &self.registry, progress)?;
+            }
+        }
+        Ok(())
+    }
+
     fn digest(&self, wanted: &Name) -> Result<&str> {
         let found = self.pushed.iter().find(|(name, _)| name == wanted);
         found.map(|(_, digest)| digest.as_str()).with_context(|| format!("image {} was not pushed", wanted.text()))

@@ -27,6 +27,8 @@ use targets::Targets;
 
 /// Name of the package with the product.
 const PACKAGE: &str = "timetracker-operator";
+/// The module of end-to-end tests that must have the cluster for itself.
+const ALONE: &str = "installation::";
 
 /// What can be run by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -139,10 +141,19 @@ fn end_to_end(cluster: &Cluster, choice: ClusterChoice, targets: &Targets, runne
         return Ok(());
     }
     let images = Images::push(cluster, runner.progress())?;
+    images.push_samples("samples/timetracker", runner.progress())?;
     runner.progress().step("installing the operator", || operator::install(cluster, &images))?;
     let mut command = cargo(["test", "--no-fail-fast", "--package", PACKAGE]);
-    command.args(flags);
-    runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &["--test-threads=2"]);
+    command.args(&flags);
+    if runner.filter().is_some() {
+        runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &["--test-threads=2"]);
+        return Ok(());
+    }
+    // It takes away the operator that the others need.
+    runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &["--test-threads=2", "--skip", ALONE]);
+    let mut alone = cargo(["test", "--no-fail-fast", "--package", PACKAGE]);
+    alone.args(&flags).arg(ALONE);
+    runner.tests("installation", whole::point_at(cluster, &mut alone)?);
     Ok(())
 }
 

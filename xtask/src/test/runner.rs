@@ -34,6 +34,11 @@ impl Runner {
         &self.progress
     }
 
+    /// What the names of tests must contain.
+    pub fn filter(&self) -> Option<&str> {
+        self.filter.as_deref()
+    }
+
     /// A check that passes or fails as a whole; says whether it passed.
     pub fn check(&mut self, name: &str, command: &mut Command) -> bool {
         self.progress.say(name);
