@@ -15,6 +15,17 @@ pub struct Versions {
     pub kubernetes: Kubernetes,
     /// Programs built by `go install`, by the name of their executable.
     pub tools: BTreeMap<String, Tool>,
+    /// What judges licences and banned crates.
+    #[serde(rename = "cargo-deny")]
+    pub cargo_deny: CargoDeny,
+}
+
+/// cargo-deny, built by `cargo install`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CargoDeny {
+    /// Such as `0.20.2`.
+    pub version: String,
 }
 
 /// The Kubernetes release of the embedded cluster.

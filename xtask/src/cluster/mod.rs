@@ -12,7 +12,7 @@ use crate::host::checks;
 use crate::host::progress::{Progress, seconds};
 use crate::paths;
 
-mod binaries;
+pub mod binaries;
 pub mod choice;
 pub mod cli;
 mod components;

@@ -1,0 +1,64 @@
+//! The sample app's repository behind a git server that pods reach; one for all tests.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::stage::{output, repository, setting};
+
+/// The server; it ends with this process, whose end closes its standard input.
+pub struct Server {
+    address: String,
+    folder: PathBuf,
+    _folder: tempfile::TempDir,
+    _process: Child,
+    _lifeline: ChildStdin,
+}
+
+/// Starts the server with the first test that needs it.
+pub fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("timetracker");
+        let mut versions = Command::new("python3");
+        versions.arg(repository().join("dev/timetracker/versions.py")).args(["--git", "--out"]).arg(&folder);
+        output(versions.env("PYTHONDONTWRITEBYTECODE", "1"));
+        let mut process = Command::new("python3")
+            .arg(repository().join("dev/git-server.py"))
+            .arg("--root")
+            .arg(directory.path())
+            .args(["--listen", &format!("{}:0", setting("TIMETRACKER_TEST_GATEWAY"))])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lifeline = process.stdin.take().unwrap();
+        let mut address = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        assert!(!address.trim().is_empty(), "dev/git-server.py ended at once");
+        Server {
+            address: address.trim().to_owned(),
+            folder,
+            _folder: directory,
+            _process: process,
+            _lifeline: lifeline,
+        }
+    })
+}
+
+impl Server {
+    /// Where the repository is cloned from.
+    pub fn clone_url(&self) -> String {
+        format!("http://{}/timetracker", self.address)
+    }
+
+    /// The commit that a tag names.
+    pub fn commit(&self, revision: &str) -> String {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&self.folder).args(["rev-parse", &format!("{revision}^{{commit}}")]);
+        output(&mut git).trim().to_owned()
+    }
+}

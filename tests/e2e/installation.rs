@@ -1,0 +1,145 @@
+//! Installing, upgrading and uninstalling, by Helm and by kustomize, while a site runs.
+//!
+//! Alone in its run: the other tests need the operator that this one takes away.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::releases::{SITE, delivered, release};
+use crate::stage::{OPERATOR, OPERATOR_NAMESPACE, Stage, on_stage, output, program, repository, setting, try_output};
+use crate::waiting::{status, until};
+
+fn helm(arguments: &[&str]) -> String {
+    output(program(setting("TIMETRACKER_HELM")).args(arguments).args(["--namespace", OPERATOR_NAMESPACE]))
+}
+
+fn chart() -> String {
+    repository().join("charts/timetracker-operator").display().to_string()
+}
+
+/// Everything of kustomize's but what must stay: definitions (and so all our resources) and the namespace.
+fn kustomized() -> Vec<Value> {
+    let text = output(Command::new("kubectl").arg("kustomize").arg(repository().join("config/default")));
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let stays = |object: &Value| matches!(object["kind"].as_str(), Some("CustomResourceDefinition" | "Namespace"));
+    documents.into_iter().filter(|object| !object.is_null() && !stays(object)).collect()
+}
+
+fn with_file(content: &str, arguments: &[&str]) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), content).unwrap();
+    output(program("kubectl").args(arguments).arg("--filename").arg(file.path()))
+}
+
+async fn operator_is_ready() {
+    let target = format!("deployment/{OPERATOR}");
+    output(program("kubectl").args([
+        "rollout",
+        "status",
+        &target,
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--timeout=180s",
+    ]));
+}
+
+/// Asks for a reconcile and waits for its answer: a sign of life.
+async fn answers(stage: &Stage, word: &str) {
+    let annotation = format!("timetracker.dev/requestedAt={word}");
+    stage.kubectl(&["annotate", "--overwrite", "timetrackerrelease", SITE, &annotation]);
+    status(stage, "TimeTrackerRelease", SITE, "the operator's answer", 90, |status| {
+        status["lastHandledReconcileAt"] == word
+    })
+    .await;
+    stage.ask(SITE, "/_ready").expect("the site answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_outlives_upgrade_uninstallation_and_a_change_from_helm_to_kustomize() {
+    on_stage("install", |stage| async move {
+        let values = helm(&["get", "values", OPERATOR, "--output=yaml"]);
+        let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        std::fs::write(file.path(), &values).unwrap();
+        let values = file.path().to_str().unwrap();
+        stage.publish("1.0.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        delivered(&stage, "1.0.0").await;
+        let pod = site_pod(&stage);
+
+        helm(&[
+            "upgrade",
+            OPERATOR,
+            &chart(),
+            "--values",
+            values,
+            "--set",
+            "podLabels.upgraded=yes-it-is",
+            "--wait",
+            "--timeout=3m",
+        ]);
+        operator_is_ready().await;
+        answers(&stage, "after-the-upgrade").await;
+
+        helm(&["uninstall", OPERATOR, "--wait"]);
+        until("the operator to be gone", 60, || pods_of_operator().trim().is_empty()).await;
+        stage.ask(SITE, "/_ready").expect("the site answers without the operator");
+        stage.kubectl(&["get", "timetrackerrelease", SITE]);
+
+        output(
+            program("kubectl")
+                .args(["apply", "--server-side", "--force-conflicts", "--kustomize"])
+                .arg(repository().join("config/default")),
+        );
+        // The embedded cluster's registry is a matter of configuration; the chart's is that of the other tests.
+        let rendered = helm_configuration(values);
+        with_file(
+            &rendered.to_string(),
+            &["apply", "--server-side", "--force-conflicts", "--namespace", OPERATOR_NAMESPACE],
+        );
+        output(program("kubectl").args([
+            "rollout",
+            "restart",
+            &format!("deployment/{OPERATOR}"),
+            "--namespace",
+            OPERATOR_NAMESPACE,
+        ]));
+        operator_is_ready().await;
+        answers(&stage, "after-kustomize").await;
+
+        for object in kustomized() {
+            with_file(&object.to_string(), &["delete", "--ignore-not-found", "--wait=true", "--timeout=60s"]);
+        }
+        helm(&["install", OPERATOR, &chart(), "--values", values, "--wait", "--timeout=3m"]);
+        operator_is_ready().await;
+        answers(&stage, "after-helm-again").await;
+        assert_eq!(site_pod(&stage), pod, "the site was never restarted");
+    })
+    .await;
+}
+
+fn site_pod(stage: &Stage) -> String {
+    let selector = format!("app.kubernetes.io/instance={SITE},app.kubernetes.io/component=app");
+    stage.kubectl(&["get", "pods", "--selector", &selector, "--output=jsonpath={.items[*].metadata.uid}"])
+}
+
+fn pods_of_operator() -> String {
+    let selector = format!("app.kubernetes.io/instance={OPERATOR}");
+    try_output(program("kubectl").args([
+        "get",
+        "pods",
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--selector",
+        &selector,
+        "--output=name",
+    ]))
+    .unwrap_or_default()
+}
+
+/// The ConfigMap that the chart makes of these values.
+fn helm_configuration(values: &str) -> Value {
+    let rendered =
+        helm(&["template", OPERATOR, &chart(), "--values", values, "--show-only", "templates/configmap.yaml"]);
+    serde_saphyr::from_str(&rendered).unwrap()
+}

@@ -1,0 +1,14 @@
+//! The whole: the operator as its chart installs it, on the embedded cluster, with real images, databases, a registry and a git server.
+//!
+//! `cargo xtask test --tier e2e` makes all that and names it in the environment. Every test has a namespace and a repository of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod git;
+mod installation;
+mod registry;
+mod releases;
+mod releases_hindered;
+mod runs;
+mod runs_refused;
+mod stage;
+mod waiting;

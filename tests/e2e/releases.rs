@@ -1,0 +1,185 @@
+//! Releases: what is delivered, what is taken back, and that the site answers afterwards.
+
+use serde_json::{Value, json};
+
+use crate::stage::{OPERATOR, OPERATOR_NAMESPACE, Stage, on_stage, output, program};
+use crate::waiting::{condition, is_true, says, status, until};
+
+/// Name of every test's release.
+pub const SITE: &str = "site";
+/// How long a delivery may take on a busy machine.
+pub const DELIVERY: u64 = 240;
+const LEDGER: &str = "select count(*) from timetracker_delivery.ledger";
+
+/// A release of everything that the test publishes.
+pub fn release(stage: &Stage) -> Value {
+    json!({
+        "image": { "repository": stage.image_name(), "semver": ">=1, <2", "interval": "10s" },
+        "database": { "embedded": { "storage": { "size": "1Gi" } } },
+        "rollout": { "timeout": "40s", "soak": "2s" },
+        "deletionPolicy": "Delete",
+    })
+}
+
+/// Waits until a version runs and nothing is under way.
+pub async fn delivered(stage: &Stage, version: &str) -> Value {
+    let what = format!("{version} to be delivered");
+    status(stage, "TimeTrackerRelease", SITE, &what, DELIVERY, |status| {
+        status["current"]["version"] == version && is_true(status, "Ready") && status["candidate"].is_null()
+    })
+    .await
+}
+
+/// Waits until a version is quarantined while another one runs.
+async fn quarantined(stage: &Stage, bad: &str, good: &str) -> Value {
+    let what = format!("{bad} to be quarantined");
+    status(stage, "TimeTrackerRelease", SITE, &what, DELIVERY, |status| {
+        let quarantined = status["quarantined"].as_array().into_iter().flatten().any(|entry| entry["version"] == bad);
+        quarantined && status["current"]["version"] == good && is_true(status, "Ready") && is_true(status, "Available")
+    })
+    .await
+}
+
+/// Delivers 1.1.0, offers `bad`, and expects it to be refused or taken back for this reason while the site goes on.
+async fn survives(stage: Stage, bad: &str, reason: &str) {
+    stage.publish("1.1.0").await;
+    stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+    delivered(&stage, "1.1.0").await;
+    stage.publish(bad).await;
+    let status = quarantined(&stage, bad, "1.1.0").await;
+    assert!(is_true(&status, "Quarantined"), "{status:#}");
+    assert_eq!(condition(&status, "Quarantined")["reason"], reason, "{status:#}");
+    stage.ask(SITE, "/_ready").expect("the site answers after the bad version was taken back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_comes_up_from_one_object_and_follows_a_new_tag() {
+    on_stage("happy", |stage| async move {
+        stage.publish("1.0.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        let first = delivered(&stage, "1.0.0").await;
+        assert_eq!(first["observedGeneration"], 1);
+        assert!(stage.ask(SITE, "/_ready").unwrap().contains("ready"));
+        stage.publish("1.1.0").await;
+        let second = delivered(&stage, "1.1.0").await;
+        assert_eq!(second["current"]["revisions"], json!(["010_vat_numbers_and_holidays"]));
+        assert_eq!(stage.sql(SITE, LEDGER), "2");
+        assert_eq!(stage.sql(SITE, "select version_num from alembic_version"), "010_vat_numbers_and_holidays");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contracting_version_is_delivered_with_its_migration() {
+    on_stage("contracting", |stage| async move {
+        stage.publish("1.1.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        delivered(&stage, "1.1.0").await;
+        stage.publish("1.2.0").await;
+        let status = delivered(&stage, "1.2.0").await;
+        assert_eq!(status["current"]["revisions"], json!(["011_contact_names"]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_with_two_heads_leaves_two_revisions() {
+    on_stage("two-heads", |stage| async move {
+        stage.publish("1.6.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        let status = delivered(&stage, "1.6.0").await;
+        assert_eq!(status["current"]["revisions"], json!(["011_task_colors", "011_user_phones"]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_fails_half_way_quarantines_its_version_and_the_old_one_runs_on() {
+    on_stage("broken-halfway", |stage| async move {
+        survives(stage.clone(), "1.4.0", "MigrationFailed").await;
+        assert_eq!(stage.sql(SITE, "select version_num from alembic_version"), "010_vat_numbers_and_holidays");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_swallowed_an_error_is_found_by_the_schema_contract() {
+    on_stage("swallowed", |stage| async move {
+        survives(stage.clone(), "1.5.0", "ContractBroken").await;
+        let quarantined = status(&stage, "TimeTrackerRelease", SITE, "the reason", 5, |_| true).await;
+        assert!(says(&quarantined, "reminders"), "{quarantined:#}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_never_becomes_ready_is_taken_back() {
+    on_stage("never-ready", |stage| survives(stage, "1.7.0", "NotReady")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_killed_while_a_migration_runs_goes_on_and_migrates_once() {
+    on_stage("killed", |stage| async move {
+        stage.publish("1.0.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        delivered(&stage, "1.0.0").await;
+        assert_eq!(stage.sql(SITE, LEDGER), "1");
+        stage.publish("1.1.0").await;
+        status(&stage, "TimeTrackerRelease", SITE, "the migration to begin", DELIVERY, |status| {
+            status["candidate"]["step"] == "Migrate"
+        })
+        .await;
+        kill_operator();
+        delivered(&stage, "1.1.0").await;
+        assert_eq!(stage.sql(SITE, LEDGER), "2", "one row per migration");
+        assert_eq!(stage.sql(SITE, "select max(attempt) from timetracker_delivery.ledger"), "1");
+    })
+    .await;
+}
+
+/// Sends KILL to the operator's process, which is one of this machine.
+fn kill_operator() {
+    let selector = format!("app.kubernetes.io/instance={OPERATOR},app.kubernetes.io/component=operator");
+    let uid = output(program("kubectl").args([
+        "get",
+        "pods",
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--selector",
+        &selector,
+        "--output=jsonpath={.items[0].metadata.uid}",
+    ]));
+    let killed = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let command = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let groups = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
+        let ours = groups.contains(uid.trim()) && String::from_utf8_lossy(&command).contains("controller");
+        ours.then(|| {
+            rustix::process::kill_process(rustix::process::Pid::from_raw(pid)?, rustix::process::Signal::KILL).ok()
+        })?
+    });
+    assert_eq!(killed.count(), 1, "the operator's pod {uid} has one process");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_release_takes_everything_with_it_when_it_may() {
+    on_stage("deleted", |stage| async move {
+        stage.publish("1.0.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        status(&stage, "TimeTrackerRelease", SITE, "work to begin", DELIVERY, |status| !status["candidate"].is_null())
+            .await;
+        stage.kubectl(&["delete", "timetrackerrelease", SITE, "--timeout=60s"]);
+        until("everything to be gone", 120, || {
+            stage
+                .kubectl(&[
+                    "get",
+                    "deployments,statefulsets,jobs,pods,services,pvc,controllerrevisions",
+                    "--output=name",
+                ])
+                .trim()
+                .is_empty()
+        })
+        .await;
+    })
+    .await;
+}

@@ -1,0 +1,105 @@
+//! Releases that can't go on until somebody does something: what they say, and that they go on then.
+
+use serde_json::{Value, json};
+
+use crate::registry;
+use crate::releases::{DELIVERY, SITE, delivered, release};
+use crate::stage::{Stage, on_stage};
+use crate::waiting::{is_true, says, status};
+
+/// Waits until the status says this, without being Ready.
+async fn says_so(stage: &Stage, name: &str, text: &str) -> Value {
+    let what = format!("a message with {text:?}");
+    let status = status(stage, "TimeTrackerRelease", name, &what, DELIVERY, |status| says(status, text)).await;
+    assert!(!is_true(&status, "Ready"), "{status:#}");
+    assert!(status["quarantined"].is_null(), "a cause outside of the digest quarantines nothing: {status:#}");
+    status
+}
+
+fn secret(name: &str, url: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": { "url": url } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_for_another_platform_is_refused_with_the_platforms_named() {
+    on_stage("platform", |stage| async move {
+        registry::copy("drytrix/timetracker-other-platform", "1.0.0", &stage.image, "1.0.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        let other = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" };
+        let what = "the platforms to be named";
+        let status = status(&stage, "TimeTrackerRelease", SITE, what, DELIVERY, |status| says(status, other)).await;
+        assert!(!is_true(&status, "Ready"), "{status:#}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_secret_is_named_and_once_there_the_release_goes_on() {
+    on_stage("secret", |stage| async move {
+        stage.publish("1.0.0").await;
+        let postgres = database(&stage).await;
+        let mut spec = release(&stage);
+        spec["database"] = json!({ "urlFrom": { "secretKeyRef": { "name": "absent", "key": "url" } } });
+        stage.create("TimeTrackerRelease", SITE, spec).await;
+        says_so(&stage, SITE, "absent").await;
+        stage.apply(&secret("absent", &postgres));
+        delivered(&stage, "1.0.0").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_database_password_is_said_and_once_right_the_release_goes_on() {
+    on_stage("password", |stage| async move {
+        stage.publish("1.0.0").await;
+        let postgres = database(&stage).await;
+        stage.apply(&secret("database", &postgres.replace("right", "wrong")));
+        let mut spec = release(&stage);
+        spec["database"] = json!({ "urlFrom": { "secretKeyRef": { "name": "database", "key": "url" } } });
+        stage.create("TimeTrackerRelease", SITE, spec).await;
+        says_so(&stage, SITE, "password").await;
+        stage.apply(&secret("database", &postgres));
+        delivered(&stage, "1.0.0").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_repository_is_said_and_the_first_tag_is_delivered() {
+    on_stage("empty", |stage| async move {
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        let what = "the registry's answer";
+        let status =
+            status(&stage, "TimeTrackerRelease", SITE, what, DELIVERY, |status| status["observedGeneration"] == 1)
+                .await;
+        assert!(!is_true(&status, "Ready"), "{status:#}");
+        stage.publish("1.0.0").await;
+        delivered(&stage, "1.0.0").await;
+    })
+    .await;
+}
+
+/// A Postgres 16 that is nobody's: its URL.
+async fn database(stage: &Stage) -> String {
+    stage.apply(&json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "postgres", "labels": { "app": "postgres" } },
+        "spec": {
+            "containers": [{
+                "name": "postgres", "image": "docker.io/library/postgres:16",
+                "env": [
+                    { "name": "POSTGRES_PASSWORD", "value": "right" },
+                    { "name": "POSTGRES_USER", "value": "app" },
+                    { "name": "POSTGRES_DB", "value": "app" },
+                ],
+                "ports": [{ "containerPort": 5432 }],
+                "readinessProbe": { "exec": { "command": ["pg_isready", "-h", "127.0.0.1", "-U", "app"] }, "periodSeconds": 1 },
+            }],
+        },
+    }));
+    stage.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "postgres" },
+        "spec": { "selector": { "app": "postgres" }, "ports": [{ "port": 5432 }] },
+    }));
+    stage.kubectl(&["wait", "pod/postgres", "--for=condition=Ready", "--timeout=120s"]);
+    "postgresql://app:right@postgres:5432/app".to_owned()
+}
