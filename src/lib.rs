@@ -22,6 +22,7 @@ pub mod github;
 pub mod http;
 pub mod pipelines;
 pub mod plan;
+pub mod plugin;
 pub mod registry;
 pub mod release;
 pub mod schema;

@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pipelines", &["api", "plan", "workload", "config", "agent", "artifacts", "github", "cluster", "telemetry"]),
     ("sources", &["api", "plan", "config", "github", "cluster", "telemetry"]),
     ("generate", &["api", "config"]),
+    ("plugin", &["api"]),
     // Puts the parts together; nothing uses it.
     (
         "controller",

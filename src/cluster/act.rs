@@ -90,10 +90,10 @@ fn described(verb: &str, target: &Target) -> String {
 }
 
 fn classify(what: String, error: kube::Error) -> ActError {
-    match error {
-        kube::Error::Api(status) => classify_status(what, *status),
-        other => ActError::Api { what, source: Box::new(other) },
+    if let kube::Error::Api(status) = error {
+        return classify_status(what, *status);
     }
+    ActError::Api { what, source: Box::new(error) }
 }
 
 fn classify_status(what: String, status: Status) -> ActError {

@@ -41,11 +41,12 @@ impl ReadError {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Api { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) if status.is_forbidden() => "Forbidden",
-                kube::Error::Api(_) => "ApiRefused",
-                _ => "ApiUnreachable",
-            },
+            Self::Api { source, .. } => {
+                if let kube::Error::Api(status) = source.as_ref() {
+                    return if status.is_forbidden() { "Forbidden" } else { "ApiRefused" };
+                }
+                "ApiUnreachable"
+            }
             Self::Timeout { .. } => "ApiTimeout",
         }
     }

@@ -56,7 +56,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_an_error_with_its_words() {
-        let error = supervised(async { panic!("index 3") }).await.map(|()| ()).unwrap_err();
+        let error = supervised::<()>(async { panic!("index 3") }).await.unwrap_err();
         assert!(error.to_string().contains("index 3"), "{error}");
     }
 

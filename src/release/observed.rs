@@ -382,8 +382,9 @@ impl Observed {
         let inventory = self.active().or_else(|| self.in_progress());
         let is_ours = |key: &ObjectKey| {
             key.name == postgres
-                || inventory
-                    .is_some_and(|revision| revision.data.manifests.iter().any(|body| key_of(body).as_ref() == Some(key)))
+                || inventory.is_some_and(|revision| {
+                    revision.data.manifests.iter().any(|body| key_of(body).as_ref() == Some(key))
+                })
         };
         self.objects
             .iter()

@@ -259,7 +259,7 @@ fn job_is_finished(job: &Job) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use rstest::rstest;

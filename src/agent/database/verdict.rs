@@ -303,10 +303,8 @@ mod tests {
             let verdict = before_command(own.as_ref(), None, &now, &target);
             let reached = now.revisions == target && now.contract_holds;
             prop_assert_eq!(matches!(verdict, Verdict::FoundDone { .. }), reached);
-            if verdict == Verdict::Start {
-                if let Some(row) = own.filter(|row| row.entry.state != Done) {
-                    prop_assert_eq!((&now.revisions, &now.snapshot), (&row.entry.from, &row.before));
-                }
+            if let Some(row) = own.filter(|row| verdict == Verdict::Start && row.entry.state != Done) {
+                prop_assert_eq!((&now.revisions, &now.snapshot), (&row.entry.from, &row.before));
             }
         }
 

@@ -97,8 +97,7 @@ fn heal(observed: &Observed, body: Value) -> Option<Effect> {
         // Somebody else's: told by the status, never overwritten.
         return None;
     }
-    let stands = live
-        .is_some_and(|live| is_at_hash(&live.body, &body) && !differs(&live.body, &body));
+    let stands = live.is_some_and(|live| is_at_hash(&live.body, &body) && !differs(&live.body, &body));
     (!stands).then(|| Effect::Apply(Box::new(body)))
 }
 

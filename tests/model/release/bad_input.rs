@@ -40,7 +40,8 @@ fn a_specification_that_is_wrong_is_refused_with_the_remedy(
 #[test]
 fn values_that_are_wrong_stall_and_name_the_key() {
     let mut world = delivered();
-    world.change_release(|release| release["spec"]["values"] = json!({"env": [{"name": "DATABASE_URL", "value": "x"}]}));
+    world
+        .change_release(|release| release["spec"]["values"] = json!({"env": [{"name": "DATABASE_URL", "value": "x"}]}));
     settle(&mut world);
     assert_eq!(condition(&world, "Ready"), ("False".into(), "ValuesInvalid".into()));
     assert!(message(&world).contains("DATABASE_URL"));

@@ -137,8 +137,7 @@ impl World {
         self.container(pod, state);
         let condition = if succeeded { "Complete" } else { "Failed" };
         let key = ("Job".to_owned(), job["metadata"]["name"].as_str().unwrap().to_owned());
-        self.objects.get_mut(&key).unwrap()["status"] =
-            json!({"conditions": [{"type": condition, "status": "True"}]});
+        self.objects.get_mut(&key).unwrap()["status"] = json!({"conditions": [{"type": condition, "status": "True"}]});
     }
 
     fn digest_of(&self, purpose: &Purpose, job: &Value) -> Digest {

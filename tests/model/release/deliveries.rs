@@ -65,8 +65,10 @@ fn a_version_without_a_new_revision_is_only_rolled_out() {
     world.push("5.1.1", image("5.1.1", "one", 1));
     settle(&mut world);
     assert_eq!((current(&world).as_deref(), migrations(&world)), (Some("5.1.1"), 1));
-    assert!(!world.created.keys().any(|(kind, name)| kind == "Job" && name.contains("migrate") && name > &String::new())
-        || world.created.keys().filter(|(kind, name)| kind == "Job" && name.contains("migrate")).count() == 1);
+    assert!(
+        !world.created.keys().any(|(kind, name)| kind == "Job" && name.contains("migrate") && name > &String::new())
+            || world.created.keys().filter(|(kind, name)| kind == "Job" && name.contains("migrate")).count() == 1
+    );
 }
 
 #[test]

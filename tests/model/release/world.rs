@@ -144,10 +144,8 @@ impl World {
         let release = self.release();
         let (jobs, pods): (Vec<Job>, Vec<Pod>) = (self.all("Job"), self.all("Pod"));
         let revisions = assemble::revisions(self.all("ControllerRevision"), UID);
-        let needed: BTreeSet<String> = assemble::contracts_needed(&revisions)
-            .iter()
-            .map(|digest| names::contract(NAME, digest))
-            .collect();
+        let needed: BTreeSet<String> =
+            assemble::contracts_needed(&revisions).iter().map(|digest| names::contract(NAME, digest)).collect();
         let config_maps: Vec<ConfigMap> = self
             .all::<ConfigMap>("ConfigMap")
             .into_iter()
@@ -206,7 +204,8 @@ impl World {
         let irreversible = plan.effects.iter().filter(|effect| effect.is_irreversible()).count();
         assert!(irreversible <= 1, "more than one irreversible effect in a plan");
         assert!(
-            irreversible == 0 || plan.effects.last().is_some_and(timetracker_operator::release::Effect::is_irreversible),
+            irreversible == 0
+                || plan.effects.last().is_some_and(timetracker_operator::release::Effect::is_irreversible),
             "an irreversible effect that is not the last"
         );
         let entropy = [7; 32];
@@ -269,7 +268,8 @@ impl World {
                     return Ok(());
                 };
                 let mut patch = patch.clone();
-                let expected = patch["metadata"].as_object_mut().and_then(|metadata| metadata.remove("resourceVersion"));
+                let expected =
+                    patch["metadata"].as_object_mut().and_then(|metadata| metadata.remove("resourceVersion"));
                 if expected.is_some() && expected.as_ref() != Some(&existing["metadata"]["resourceVersion"]) {
                     return Err(Refused::Conflict);
                 }
