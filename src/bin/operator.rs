@@ -29,7 +29,7 @@ enum Workload {
     /// Reconciles the custom resources.
     Controller(ControllerArguments),
     /// Keeps reports, logs and artifacts of jobs. Holds no rights in the cluster.
-    Artifacts(ArtifactsArguments),
+    Artifacts(Box<ArtifactsArguments>),
     /// Prints the custom resource definitions, or writes them as files.
     Crds {
         /// The folder to write to; absent: standard output.
@@ -58,7 +58,7 @@ fn run(workload: Workload) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match workload {
         Workload::Controller(arguments) => Ok(runtime.block_on(controller::run(arguments))?),
-        Workload::Artifacts(arguments) => Ok(runtime.block_on(artifacts::serve(arguments, controller::stop_asked()))?),
+        Workload::Artifacts(arguments) => Ok(runtime.block_on(artifacts::serve(*arguments, controller::stop_asked()))?),
         Workload::Crds { dir: None } => Ok(std::io::stdout().write_all(generate::crds_yaml()?.as_bytes())?),
         Workload::Crds { dir: Some(folder) } => {
             std::fs::create_dir_all(&folder)?;
