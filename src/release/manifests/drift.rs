@@ -44,12 +44,16 @@ fn lists_differ(live: &[Value], desired: &[Value]) -> bool {
     }
 }
 
+/// The hash that a manifest or an object applied from it carries.
+#[must_use]
+pub fn hash_of(body: &Value) -> Option<&str> {
+    body.get("metadata")?.get("annotations")?.get(HASH_ANNOTATION)?.as_str()
+}
+
 /// Whether `live` carries the hash of `desired`: the same manifest was applied last.
 #[must_use]
 pub fn is_at_hash(live: &Value, desired: &Value) -> bool {
-    let hash =
-        |body: &Value| body.get("metadata")?.get("annotations")?.get(HASH_ANNOTATION)?.as_str().map(ToOwned::to_owned);
-    hash(live).is_some() && hash(live) == hash(desired)
+    hash_of(live).is_some() && hash_of(live) == hash_of(desired)
 }
 
 #[cfg(test)]

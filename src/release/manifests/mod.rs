@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use app::{TEMPLATE_ANNOTATION, application, deployment_replicas, environment_of, template_hash};
 pub use database::{Generated, database, database_size, generated_secret, secret_state};
-pub use drift::{differs, is_at_hash};
+pub use drift::{differs, hash_of, is_at_hash};
 pub(super) use jobs::CONTRACT_KEY;
 pub use jobs::{JobOrder, job};
 

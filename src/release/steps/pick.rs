@@ -61,8 +61,9 @@ pub fn render(observed: &Observed, target: &Target) -> Result<RevisionData, Stri
     let parts = SiteParts::of(observed);
     let manifests = manifests::application(&parts.site(&observed.release.spec), values, target)
         .map_err(|error| error.to_string())?;
-    let text = serde_json::to_string(&manifests).map_err(|error| error.to_string())?;
-    let content = Digest::of(format!("{}\n{text}", target.repository.at(&target.digest)).as_bytes());
+    // Each manifest carries the hash of itself.
+    let hashes = manifests.iter().filter_map(manifests::hash_of).collect::<Vec<_>>().join("\n");
+    let content = Digest::of(format!("{}\n{hashes}", target.repository.at(&target.digest)).as_bytes());
     Ok(RevisionData { target: target.clone(), content, manifests })
 }
 

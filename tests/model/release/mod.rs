@@ -46,8 +46,11 @@ pub fn settle(world: &mut World) {
         world.tick();
         quiet = if writes == 0 { quiet + 1 } else { 0 };
         assert!(world.database.running <= 1, "two migrations at once");
-        // Longer than any pause and deadline of the world.
-        if quiet > 45 {
+        // Pauses and deadlines are waited for in longer strides: seven minutes in all.
+        if quiet > 2 {
+            world.pass(60);
+        }
+        if quiet > 8 {
             return;
         }
     }

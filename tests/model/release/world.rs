@@ -194,7 +194,7 @@ impl World {
             tags: self.images.keys().cloned().collect(),
             gap: None,
             images: self.images.iter().map(|(tag, image)| (tag.clone(), Ok(image.digest.clone()))).collect(),
-            digest: wanted.map(|digest| Ok(digest.parse().unwrap())),
+            digest: wanted.and_then(|digest| digest.parse().ok()).map(Ok),
         })
     }
 
