@@ -172,6 +172,27 @@ fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2_000, ..ProptestConfig::default() }
 }
 
+#[test]
+fn a_late_leader_that_begins_a_deleted_run_leaves_nothing() {
+    let mut world = World::new(
+        serde_json::json!({"jobs": [{"name": "a", "image": "x", "run": "true"}]}),
+        serde_json::json!({"pipelineRef": {"name": "p"}}),
+        std::collections::BTreeMap::new(),
+        timetracker_operator::pipelines::Settings::default(),
+    );
+    for late_by in 0..2 {
+        let held = world.plan().unwrap();
+        if late_by == 0 {
+            world.cancel();
+        }
+        world.act(&held, usize::MAX);
+        world.delete_run();
+        world.settle();
+        assert_eq!(world.store.names("ControllerRevision"), Vec::<String>::new(), "{:#?}", world.store.objects);
+        break;
+    }
+}
+
 proptest! {
     #![proptest_config(config(96))]
 
