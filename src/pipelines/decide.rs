@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 
 use super::begin;
@@ -16,7 +17,7 @@ use super::progress::{CellView, Halt, Progress, Walk, linger};
 use super::result::{JobResult, Outcome, annotation};
 use super::settings::Settings;
 use super::status::{self, Facts, Situation};
-use crate::api::conditions::{find, types};
+use crate::api::conditions::{MAX_MESSAGE, find, printable, types};
 use crate::api::duration::Period;
 use crate::api::names::CommitSha;
 use crate::api::run::{JobPhase, JobStatus, RunStatus};
@@ -88,6 +89,19 @@ pub(super) fn end(observed: &Observed, outcome: Outcome) -> Effect {
         finalizers: other_finalizers(observed),
         outcome,
     }
+}
+
+/// The end of a run one of whose Jobs the API server refuses to make.
+pub(super) fn unstartable(observed: &Observed, job: &Job, why: &str, now: Timestamp) -> Effect {
+    let cell = job.annotations().get(names::CELL_ANNOTATION).cloned().unwrap_or_default();
+    let message = format!("job {cell}: its Job can't be made: {why}. Correct the pipeline, then make a new run");
+    let outcome = Outcome {
+        phase: JobPhase::Failed,
+        reason: "Configuration".to_owned(),
+        message: printable(&message, MAX_MESSAGE),
+        completed: Timestamp::from_second(now.as_second()).unwrap_or(now),
+    };
+    end(observed, outcome)
 }
 
 /// The context that all jobs of the run share.

@@ -167,7 +167,8 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, needs: 
             init_containers: (!init.is_empty()).then_some(init),
             volumes: Some(pods::volumes(agent, needs_collector(spec), &beside, run.settings, &options)),
             active_deadline_seconds: i64::try_from((timeout + pods::NET).as_secs()).ok(),
-            termination_grace_period_seconds: Some(120),
+            // A shell as process 1 ignores TERM; with the agent the command gets 20 s and the collector the rest.
+            termination_grace_period_seconds: Some(if agent { 120 } else { 20 }),
             ..PodSpec::default()
         },
         Some(&options),

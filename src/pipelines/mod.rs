@@ -35,9 +35,16 @@ pub use result::{JobResult, Outcome, Stop};
 pub use settings::Settings;
 pub use status::patch as status_patch;
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use crate::api::run::PipelineRun;
 use crate::cluster::{ActError, Cluster, ManifestError, ReadError, Target, Write};
-use crate::plan::Next;
+use crate::plan::{Next, Notice, Severity};
+
+/// How soon a start that a quota refused is tried again.
+const QUOTA_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What selects the children to be watched: Jobs and pods, of which [`names::RUN_LABEL`] names the run.
 pub use names::CHILD_SELECTOR;
@@ -86,22 +93,38 @@ pub async fn reconcile(
     settings: &Settings,
     namespace: &str,
     name: &str,
-    now: impl Fn() -> jiff::Timestamp,
+    now: impl Fn() -> Timestamp,
 ) -> Result<Next, RunError> {
     let Some(observed) = Observed::read(cluster, settings, namespace, name).await? else {
         return Ok(Next::OnChange);
     };
-    let plan = decide(&observed, settings, now());
-    act(cluster, &observed, plan).await
+    let now = now();
+    act(cluster, &observed, decide(&observed, settings, now), now).await
 }
 
-async fn act(cluster: &Cluster, observed: &Observed, plan: decide::RunPlan) -> Result<Next, RunError> {
+async fn act(cluster: &Cluster, observed: &Observed, plan: decide::RunPlan, now: Timestamp) -> Result<Next, RunError> {
     let metadata = &observed.run.metadata;
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let name = metadata.name.as_deref().unwrap_or_default();
     for effect in &plan.effects {
         tracing::info!(run = name, namespace, effect = effect.describe(), "acting");
-        cluster.act(&effect.write(namespace, name)?).await?;
+        match (cluster.act(&effect.write(namespace, name)?).await, effect) {
+            (Ok(()), _) => {}
+            // A quota is used up: the run waits. Its status is not written: it would tell of a Job that is not there.
+            (Err(error @ ActError::Refused { quota: true, .. }), Effect::Start(_)) => {
+                let note = format!("a job waits: {error}");
+                let notice = Notice { severity: Severity::Warning, reason: "QuotaExceeded", action: "Start", note };
+                cluster.notify(&observed.run, &notice).await;
+                return Ok(Next::After(QUOTA_INTERVAL));
+            }
+            // The Job can never be made: the run says so, instead of trying for ever.
+            (Err(error @ (ActError::Refused { .. } | ActError::Foreign { .. })), Effect::Start(job)) => {
+                let end = decide::unstartable(observed, job, &error.to_string(), now);
+                cluster.act(&end.write(namespace, name)?).await?;
+                return Ok(Next::After(Duration::ZERO));
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
     }
     if let Some(status) = &plan.status {
         let target = Target::of::<PipelineRun>(namespace, name);

@@ -286,7 +286,8 @@ impl World {
 
     fn running_cells(&self) -> BTreeSet<String> {
         let pods = self.store.of_kind("Pod");
-        let running = pods.filter(|pod| !pod["status"]["containerStatuses"][0]["state"]["running"].is_null());
+        let runs = |pod: &&Value| !pod["status"]["containerStatuses"][0]["state"]["running"].is_null();
+        let running = pods.filter(|pod| runs(pod) && !is_terminal(pod));
         running
             .map(|pod| pod["metadata"]["annotations"][names::CELL_ANNOTATION].as_str().unwrap_or_default().to_owned())
             .collect()
