@@ -20,7 +20,6 @@ mod observe;
 pub mod observed;
 pub mod policy;
 pub mod quantity;
-mod registry;
 pub mod revision;
 pub mod status;
 mod steps;
@@ -28,7 +27,7 @@ pub mod values;
 
 pub use decide::{Effect, decide};
 pub use lower::{LowerError, lower, status_body};
-pub use registry::Releases;
+pub use observe::Releases;
 
 use jiff::Timestamp;
 

@@ -1,5 +1,7 @@
 //! Observe: the reads of one reconcile. Nothing is decided here.
 
+mod registry;
+
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -8,7 +10,7 @@ use kube::ResourceExt;
 use super::assemble::{self, Listed};
 use super::names::{self, MAIN_CONTAINER};
 use super::observed::{JobView, LiveObject, ObjectKey, ObjectKind, Observed, Purpose, RegistryView};
-use super::registry::Releases;
+
 use super::values::{self, Layer, ValuesError};
 use crate::agent::frame;
 use crate::agent::report::ContractReport;
@@ -16,6 +18,8 @@ use crate::api::release::{TimeTrackerRelease, ValuesKind, ValuesReference};
 use crate::api::values::Values;
 use crate::cluster::{Cluster, ReadError};
 use crate::workload::{PodPhase, read_report};
+
+pub use registry::Releases;
 
 /// The most that is read of a contract Job's log: the frame with its base64, and what the app prints before it.
 const LOG_LIMIT: u32 = 4 << 20;

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::gates::effective_policy;
-use super::observed::{
+use super::super::gates::effective_policy;
+use super::super::observed::{
     DEFAULT_INTERVAL, Observed, REQUESTED_AT_ANNOTATION, RegistryProblem, RegistrySeen, RegistryView, Settings,
 };
-use super::policy::{self, Policy, Rank, any_rank, is_older};
+use super::super::policy::{self, Policy, Rank, any_rank, is_older};
 use crate::api::names::{Digest, Repository, Tag};
 use crate::api::release::TimeTrackerRelease;
 use crate::cluster::{Cluster, ReadError};
