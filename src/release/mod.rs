@@ -13,6 +13,7 @@ pub mod assemble;
 pub mod decide;
 mod events;
 pub mod gates;
+mod history;
 mod lower;
 pub mod manifests;
 pub mod names;

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::manifests::key_of;
-use super::revision::{Progress, Revision};
+use super::revision::Revision;
 use super::values::ValuesError;
 use crate::api::names::{Digest, Revisions, Tag};
 use crate::api::release::{DatabaseSpec, TimeTrackerRelease};
@@ -306,43 +306,6 @@ impl Observed {
         self.release.metadata.generation.unwrap_or(0)
     }
 
-    /// The newest delivered revision: what the status calls current, and where going back leads to.
-    #[must_use]
-    pub fn current(&self) -> Option<&Revision> {
-        self.revisions.iter().rev().find(|revision| matches!(revision.progress, Progress::Delivered { .. }))
-    }
-
-    /// The revision whose delivery is under way (or stopped and waits for a person).
-    #[must_use]
-    pub fn in_progress(&self) -> Option<&Revision> {
-        self.revisions.iter().rev().find(|revision| revision.progress.is_under_way())
-    }
-
-    /// The revision whose manifests are to stand in the cluster.
-    #[must_use]
-    pub fn active(&self) -> Option<&Revision> {
-        if let Some(revision) = self.in_progress() {
-            match &revision.progress {
-                Progress::Inspected { migrate: false, .. } | Progress::Migrated { .. } => return Some(revision),
-                Progress::Returning { to, .. } => return self.revisions.iter().find(|known| &known.name == to),
-                Progress::Failed { rolled_out: true, .. } | Progress::Stuck { rolled_out: true, .. } => {
-                    return Some(revision);
-                }
-                Progress::Pinned
-                | Progress::Inspected { .. }
-                | Progress::Failed { .. }
-                | Progress::Stuck { .. }
-                | Progress::Delivered { .. }
-                | Progress::Ended { .. }
-                | Progress::Superseded { .. } => {}
-            }
-        }
-        // What was rolled out last and not taken back: an older one might not run on the schema that it left.
-        self.revisions.iter().rev().find(|revision| {
-            matches!(revision.progress, Progress::Delivered { .. } | Progress::Superseded { rolled_out: true, .. })
-        })
-    }
-
     /// The value of the retry annotation.
     #[must_use]
     pub fn retry_annotation(&self) -> Option<&str> {
@@ -396,52 +359,6 @@ impl Observed {
     #[must_use]
     pub fn object(&self, kind: ObjectKind, name: &str) -> Option<&LiveObject> {
         self.objects.get(&ObjectKey { kind, name: name.to_owned() })
-    }
-
-    /// The newest of a digest's revisions.
-    #[must_use]
-    pub fn newest_of(&self, digest: &Digest) -> Option<&Revision> {
-        self.revisions.iter().rev().find(|revision| {
-            &revision.data.target.digest == digest
-                && !matches!(revision.progress, Progress::Superseded { failure: None, .. })
-        })
-    }
-
-    /// Whether a digest is quarantined: its newest delivery failed by its own fault, and nobody lifted that.
-    #[must_use]
-    pub fn is_quarantined(&self, digest: &Digest) -> bool {
-        self.newest_of(digest).is_some_and(|revision| self.is_blamed(revision))
-    }
-
-    /// Whether this revision failed by its digest's fault, and nobody lifted that.
-    #[must_use]
-    pub fn is_blamed(&self, revision: &Revision) -> bool {
-        revision.progress.failure().is_some_and(|failure| {
-            failure.blames_digest && !failure.is_lifted(&revision.data.target.digest, self.retry_annotation())
-        })
-    }
-
-    /// Whether exactly this content failed before, by whatever fault, and nobody lifted that.
-    #[must_use]
-    pub fn is_refused(&self, content: &Digest) -> Option<&Revision> {
-        let newest = self.revisions.iter().rev().find(|revision| {
-            &revision.data.content == content && !matches!(revision.progress, Progress::Superseded { .. })
-        })?;
-        let failure = match &newest.progress {
-            Progress::Ended { failure, .. } => failure,
-            Progress::Pinned
-            | Progress::Inspected { .. }
-            | Progress::Migrated { .. }
-            | Progress::Delivered { .. }
-            | Progress::Failed { .. }
-            | Progress::Returning { .. }
-            | Progress::Stuck { .. }
-            | Progress::Superseded { .. } => return None,
-        };
-        // A delivery that a person called off is no verdict on what was delivered.
-        let counts =
-            !failure.is_withdrawal() && !failure.is_lifted(&newest.data.target.digest, self.retry_annotation());
-        counts.then_some(newest)
     }
 }
 

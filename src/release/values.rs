@@ -157,7 +157,8 @@ fn read(document: &Value) -> Result<Values, ValuesError> {
     let tracked = serde_path_to_error::Deserializer::new(&document, &mut track);
     let result = {
         let mut note = |path: serde_ignored::Path<'_>| {
-            unknown.get_or_insert_with(|| path.to_string());
+            // The library writes `?` for the inside of an optional value.
+            unknown.get_or_insert_with(|| path.to_string().replace(".?", ""));
         };
         Values::deserialize(serde_ignored::Deserializer::new(tracked, &mut note))
     };
