@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::lower::status_body;
 use super::manifests::{Generated, JobOrder};
 use super::observed::{ObjectKey, Observed};
 use super::revision::{Progress, RevisionData};
@@ -169,6 +170,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> ReleasePlan {
     let step = steps::next(observed, now);
     let status = status::project(observed, &step.situation, now);
     let events = events::notices(observed, &step, &status);
-    let changed = observed.release.status.as_ref() != Some(&status);
+    // Compared as it is written: times lose their fractions on the way and would differ for ever.
+    let changed = observed.release.status.as_ref().map(status_body) != Some(status_body(&status));
     Plan { effects: step.effects, status: changed.then_some(status), events, next: step.next }
 }

@@ -149,14 +149,15 @@ fn kill_operator() {
         &selector,
         "--output=jsonpath={.items[0].metadata.uid}",
     ]));
+    assert!(!uid.trim().is_empty(), "the operator has a pod");
     let killed = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let command = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
         let groups = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
-        let ours = groups.contains(uid.trim()) && String::from_utf8_lossy(&command).contains("controller");
-        ours.then(|| {
-            rustix::process::kill_process(rustix::process::Pid::from_raw(pid)?, rustix::process::Signal::KILL).ok()
-        })?
+        // The kernel keeps 15 characters of a name.
+        let ours = name.starts_with("timetracker-ope") && groups.contains(uid.trim());
+        let pid = rustix::process::Pid::from_raw(pid).filter(|_| ours)?;
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok()
     });
     assert_eq!(killed.count(), 1, "the operator's pod {uid} has one process");
 }

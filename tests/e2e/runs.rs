@@ -15,6 +15,9 @@ const ENVIRONMENT: &str = "ghcr.io/drytrix/timetracker-ci:dev";
 /// Python and a shell.
 pub const PYTHON: &str = "docker.io/library/python:3.11-slim";
 
+/// Runs until it is told to end: a shell that is a container's first process ignores TERM otherwise, and is waited for.
+const LONG: &str = "trap 'exit 143' TERM; sleep 600 & wait";
+
 /// A pipeline without a repository.
 pub fn pipeline(jobs: Value) -> Value {
     json!({ "timeout": "10m", "defaults": { "image": PYTHON, "timeout": "3m" }, "jobs": jobs })
@@ -128,7 +131,7 @@ async fn what_a_param_says_reaches_the_script_as_it_is_and_is_never_a_command() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_run_ends_and_its_pods_with_it() {
     on_stage("cancel", |stage| async move {
-        begin(&stage, pipeline(json!([{ "name": "long", "run": "sleep 600" }])), json!({})).await;
+        begin(&stage, pipeline(json!([{ "name": "long", "run": LONG }])), json!({})).await;
         status(&stage, "PipelineRun", RUN, "the job to run", BOUND, |status| {
             status["jobs"].as_array().into_iter().flatten().any(|job| job["phase"] == "Running")
         })
@@ -148,7 +151,7 @@ async fn a_cancelled_run_ends_and_its_pods_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_deleted_in_the_middle_leaves_nothing() {
     on_stage("delete", |stage| async move {
-        begin(&stage, pipeline(json!([{ "name": "long", "run": "sleep 600" }])), json!({})).await;
+        begin(&stage, pipeline(json!([{ "name": "long", "run": LONG }])), json!({})).await;
         status(&stage, "PipelineRun", RUN, "the job to run", BOUND, |status| {
             status["jobs"].as_array().into_iter().flatten().any(|job| job["phase"] == "Running")
         })
@@ -165,7 +168,7 @@ async fn a_run_deleted_in_the_middle_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_runs_too_long_is_ended_at_its_timeout() {
     on_stage("timeout", |stage| async move {
-        let jobs = json!([{ "name": "slow", "timeout": "10s", "run": "sleep 600" }]);
+        let jobs = json!([{ "name": "slow", "timeout": "10s", "run": LONG }]);
         begin(&stage, pipeline(jobs), json!({})).await;
         let status = ended(&stage).await;
         assert_eq!(job(&status, "slow")["failure"], "DeadlineExceeded", "{status:#}");
