@@ -141,7 +141,8 @@ pub fn install(cluster: &Cluster, images: &Images) -> Result<()> {
     }))?;
     let mut helm = cluster.helm();
     helm.args(["upgrade", "--install", RELEASE]).arg(paths::repository().join("charts/timetracker-operator"));
-    helm.args(["--namespace", NAMESPACE, "--values=-", "--wait", "--timeout=5m"]);
+    // Definitions that somebody applied without Helm become the chart's.
+    helm.args(["--namespace", NAMESPACE, "--values=-", "--take-ownership", "--wait", "--timeout=5m"]);
     let installed = run::with_input(&mut helm, images.values(cluster)?.to_string().as_bytes());
     installed.map(drop).map_err(|error| error.context(diagnosis(cluster)))
 }
