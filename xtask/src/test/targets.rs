@@ -7,11 +7,12 @@ use super::{PACKAGE, Tier, cargo};
 use crate::host::run;
 
 /// Every test target of the package, by name.
-const TIERS: [(&str, Tier); 8] = [
+const TIERS: [(&str, Tier); 9] = [
     ("architecture", Tier::Unit),
     ("generated", Tier::Unit),
     ("model", Tier::Model),
     ("agent", Tier::Contract),
+    ("artifacts", Tier::Contract),
     ("charts", Tier::Contract),
     ("contract", Tier::Contract),
     ("apiserver", Tier::Apiserver),
