@@ -141,7 +141,8 @@ fn pods_of_operator() -> String {
 fn helm_configuration(values: &str) -> Value {
     let without = ["--values", values, "--set", "trustedCA.configMap="];
     let chart = chart();
-    let mut arguments = vec!["template", OPERATOR, &chart, "--show-only", "templates/configmap.yaml"];
+    let mut arguments =
+        vec!["template", OPERATOR, &chart, "--kube-version", "1.33.0", "--show-only", "templates/configmap.yaml"];
     arguments.extend(without);
     serde_saphyr::from_str(&helm(&arguments)).unwrap()
 }
