@@ -195,10 +195,9 @@ impl Cluster {
         object: &DynamicObject,
     ) -> kube::Result<()> {
         let body = escaped(serde_json::to_string(object).map_err(kube::Error::SerdeError)?);
-        let mut request = kube::core::Request::new(api.resource_url())
+        let request = kube::core::Request::new(api.resource_url())
             .create(parameters, body.into_bytes())
             .map_err(kube::Error::BuildRequest)?;
-        request.extensions_mut().insert("create");
         self.client.request::<DynamicObject>(request).await.map(|_| ())
     }
 
