@@ -49,7 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const WITHOUT_RESOURCES: &[&str] = &["agent", "registry", "github", "artifacts", "schema"];
 
 /// The parts of `api` that are custom resources.
-const RESOURCES: &[&str] = &["release", "pipeline", "run", "source", "values", "pod", "steps", "conditions"];
+const RESOURCES: &[&str] = &["release", "pipeline", "job", "run", "source", "values", "pod", "steps", "conditions"];
 
 /// What a decision never touches: it is given the time, the configuration and the world as arguments.
 const FORBIDDEN: &[&str] = &[

@@ -2,6 +2,7 @@
 
 pub mod conditions;
 pub mod duration;
+pub mod job;
 pub mod names;
 pub mod pipeline;
 pub mod pod;

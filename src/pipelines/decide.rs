@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 
+use super::attempts::linger;
 use super::begin;
 use super::definition::Definition;
 use super::effect::Effect;
@@ -13,7 +14,7 @@ use super::jobs::RunContext;
 use super::names;
 use super::observe::Observed;
 use super::parameters::{Accepted, accept};
-use super::progress::{CellView, Halt, Progress, Walk, linger};
+use super::progress::{CellView, Halt, Progress, Walk};
 use super::result::{JobResult, Outcome, annotation};
 use super::settings::Settings;
 use super::status::{self, Facts, Situation};

@@ -7,7 +7,8 @@ use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::names;
-use crate::api::pipeline::{JobSpec, PipelineSpec};
+use crate::api::job::JobSpec;
+use crate::api::pipeline::PipelineSpec;
 use crate::api::source::SourceRepositorySpec;
 
 /// A pipeline and where its code is, frozen when a run starts.

@@ -10,7 +10,7 @@ use super::names::variable;
 use super::pods::{HOME, OUTPUTS_FILE, REPORTS, TRUST_FILE};
 use super::services;
 use super::settings::Settings;
-use crate::api::pipeline::{JobSpec, ServiceSpec};
+use crate::api::job::{JobSpec, ServiceSpec};
 use crate::api::pod::{EnvironmentVariable, SecretKey};
 use crate::workload::escape_env;
 

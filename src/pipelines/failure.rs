@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::result::{JobResult, Stop};
 use crate::agent::report::{CollectReport, ExecReport, ResolveReport, SourceFailure, SourceReport, TestCounts};
-use crate::api::pipeline::ReportKind;
+use crate::api::job::ReportKind;
 use crate::api::run::FailureClass;
 use crate::workload::{ContainerEnd, Loss, container_end, read_report};
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::pipeline::{JobSpec, Matrix, PipelineSpec};
+use crate::api::job::{JobSpec, Matrix};
+use crate::api::pipeline::PipelineSpec;
 
 /// The most jobs of a pipeline, `finally` included.
 pub const MAX_JOBS: usize = 144;
@@ -233,7 +234,7 @@ fn combinations(job: &JobSpec, matrix: &Matrix) -> Result<Vec<Vec<(String, Strin
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::api::pipeline::Axis;
+    use crate::api::job::Axis;
 
     fn job(name: &str, needs: &[&str]) -> JobSpec {
         JobSpec {

@@ -5,12 +5,14 @@
 //! on the run, and a status that was deleted is rebuilt from both.
 
 mod attempt;
+mod attempts;
 mod begin;
 mod decide;
 mod definition;
 mod effect;
 mod environment;
 mod failure;
+mod gate;
 mod graph;
 mod jobs;
 pub mod names;

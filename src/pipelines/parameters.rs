@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::definition::Definition;
 use super::graph::{Graph, GraphError};
 use super::settings::Settings;
+use crate::api::job::{JobSpec, ServiceSpec};
 use crate::api::names::{GitRef, NameError};
-use crate::api::pipeline::{JobSpec, ParamSpec, ParamType, Parameters, ServiceSpec};
+use crate::api::pipeline::{ParamSpec, ParamType, Parameters};
 use crate::api::pod::EnvironmentVariable;
 use crate::api::run::PipelineRunSpec;
 

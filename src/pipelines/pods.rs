@@ -16,7 +16,7 @@ use super::jobs::RunContext;
 use super::names;
 use super::services;
 use super::settings::Settings;
-use crate::api::pipeline::{History, JobSpec, ServiceSpec};
+use crate::api::job::{History, JobSpec, ServiceSpec};
 use crate::api::pod::PodOptions;
 use crate::workload::{escape_env, restricted_container};
 

@@ -4,23 +4,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::attempt::{self, Going, Judgement, judge};
+use super::attempt::{Going, Judgement};
+use super::attempts::{self, Attempts};
 use super::effect::Effect;
-use super::failure::{self, Expectations};
+use super::failure::Expectations;
+use super::gate::{Gate, worst};
 use super::graph::{Cell, Graph, Node};
 use super::jobs::{self, RunContext};
 use super::names;
 use super::observe::Observed;
-use super::result::{JobResult, Stop, annotation};
-use super::status::shown_name;
-use crate::api::pipeline::{Effects, JobSpec};
+use super::result::{JobResult, Stop};
+use crate::api::job::Effects;
 use crate::api::run::{FailureClass, JobPhase};
 use crate::plan::Next;
-use crate::workload::Loss;
 
 /// How soon a queued job asks for room again.
 const QUEUE_INTERVAL: Duration = Duration::from_secs(3);
@@ -95,15 +94,6 @@ pub struct Walk<'a> {
     cells: Vec<CellView>,
     /// By place in the graph: the worst of the cells, once all are final.
     finals: Vec<Option<JobPhase>>,
-}
-
-/// How the attempts at one cell stand.
-struct Attempts {
-    number: u32,
-    name: Option<String>,
-    judgement: Option<Judgement>,
-    infrastructure: u32,
-    other: u32,
 }
 
 impl<'a> Walk<'a> {
@@ -189,20 +179,16 @@ impl<'a> Walk<'a> {
     fn node(&mut self, graph: &Graph, node: &Node) {
         let spec = &node.spec;
         let effects = jobs::effects(spec);
-        let (infrastructure, other) = retries(spec);
+        let retries = attempts::Retries::of(spec);
         let expected = self.run.expectations(spec);
-        let most = infrastructure.saturating_add(other).saturating_add(1);
-        let states: Vec<(&Cell, Attempts)> =
-            node.cells.iter().map(|cell| (cell, self.attempts(&cell.name, &expected, most, effects))).collect();
-        let retried = |attempts: &Attempts, result: &JobResult| {
-            effects != Effects::Once
-                && match result.failure {
-                    None | Some(FailureClass::Cancelled) => false,
-                    Some(class) if class.is_infrastructure() => attempts.infrastructure <= infrastructure,
-                    Some(_) => attempts.other <= other,
-                }
-        };
-        let gate = self.gate(graph, node);
+        let states: Vec<(&Cell, Attempts)> = node
+            .cells
+            .iter()
+            .map(|cell| (cell, self.attempts(&cell.name, &expected, retries.most(), effects)))
+            .collect();
+        let retried =
+            |attempts: &Attempts, result: &JobResult| effects != Effects::Once && retries.allow(attempts, result);
+        let gate = Gate::of(graph, node, &self.finals);
         let fails_fast = node.spec.matrix.as_ref().is_some_and(|matrix| matrix.fail_fast.unwrap_or(true));
         let failed = fails_fast
             && !spec.continue_on_error
@@ -361,134 +347,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether the node may start: every need Succeeded. Jobs of `finally` wait for all others, however these end.
-    fn gate(&self, graph: &Graph, node: &Node) -> Gate {
-        let ended = |place: usize| self.finals.get(place).copied().flatten();
-        if node.is_finally {
-            let graph_is_over =
-                graph.nodes().iter().enumerate().all(|(place, other)| other.is_finally || ended(place).is_some());
-            let needs_are_over = node.needs.iter().all(|place| ended(*place).is_some());
-            return if graph_is_over && needs_are_over { Gate::Open } else { Gate::Wait };
-        }
-        let mut skip = None;
-        for place in &node.needs {
-            let Some(need) = graph.node(*place) else { continue };
-            match ended(*place) {
-                None => return Gate::Wait,
-                Some(JobPhase::Succeeded) => {}
-                Some(JobPhase::Failed) if need.spec.continue_on_error => {}
-                Some(phase) => {
-                    skip.get_or_insert_with(|| format!("needs {}, which is {phase:?}", need.spec.name));
-                }
-            }
-        }
-        skip.map_or(Gate::Open, Gate::Skip)
+    fn attempts(&self, cell: &str, expected: &Expectations, most: u32, effects: Effects) -> Attempts {
+        Attempts::at(self.run, self.observed, cell, expected, most, effects, self.now)
     }
 
     fn pod_of(&self, job: &str) -> Option<&'a Pod> {
         let job = self.observed.jobs.iter().find(|candidate| candidate.name_any() == job)?;
-        pod_of(job, &self.observed.pods)
-    }
-
-    /// The attempts at one cell: the newest one's judgement and how the earlier ones failed.
-    fn attempts(&self, cell: &str, expected: &Expectations, most: u32, effects: Effects) -> Attempts {
-        let name_of = |attempt| names::attempt_name(self.run.name, self.run.uid, cell, attempt);
-        let find = |name: &str| self.observed.jobs.iter().find(|job| job.name_any() == name);
-        let newest_job = (1..=most).rev().find(|attempt| find(&name_of(*attempt)).is_some());
-        let hinted = self.hinted_attempt(cell).filter(|attempt| *attempt <= most);
-        let number = newest_job.max(hinted).unwrap_or(0);
-        let claim = (effects == Effects::Once && number == 0).then(|| self.claim(&name_of(1))).flatten();
-        let mut attempts = Attempts { number, name: None, judgement: None, infrastructure: 0, other: 0 };
-        if let Some(judgement) = claim {
-            attempts.number = 1;
-            attempts.name = Some(name_of(1));
-            attempts.judgement = Some(judgement);
-            return attempts;
-        }
-        for attempt in 1..=number {
-            let name = name_of(attempt);
-            let judgement = match find(&name) {
-                Some(job) => judge(job, pod_of(job, &self.observed.pods), expected, self.now),
-                // The Job was there and is not any more: so is its pod.
-                None => Judgement::Over { result: failure::of_loss(Loss::Deleted), recorded: true },
-            };
-            if let Judgement::Over { result, .. } = &judgement {
-                match result.failure {
-                    Some(class) if class.is_infrastructure() => attempts.infrastructure += 1,
-                    Some(_) => attempts.other += 1,
-                    None => {}
-                }
-            }
-            attempts.name = Some(name);
-            attempts.judgement = Some(judgement);
-        }
-        attempts
-    }
-
-    /// The attempt that the run's status speaks of: it was started, so a Job that is not there was deleted.
-    fn hinted_attempt(&self, cell: &str) -> Option<u32> {
-        let shown = shown_name(cell);
-        let jobs = self.observed.run.status.as_ref().map(|status| status.jobs.as_slice()).unwrap_or_default();
-        let hint = jobs.iter().find(|job| job.name == shown)?;
-        let attempt = hint.attempt.and_then(|attempt| u32::try_from(attempt).ok())?;
-        let name = names::attempt_name(self.run.name, self.run.uid, cell, attempt);
-        (hint.job.as_deref() == Some(name.as_str())).then_some(attempt)
-    }
-
-    /// A claim without its Job: it may have run, so it never runs again by itself.
-    fn claim(&self, name: &str) -> Option<Judgement> {
-        let claim = self.observed.claims.iter().find(|claim| claim.name_any() == name)?;
-        let recorded = annotation::<JobResult>(&claim.metadata, names::RESULT_ANNOTATION);
-        let text = "its Job vanished; it may have run (effects: Once): look, then make a new run";
-        let is_recorded = recorded.is_some();
-        let result =
-            recorded.unwrap_or_else(|| JobResult::failed(FailureClass::PodDeleted, text).ended(Some(self.now), None));
-        Some(Judgement::Over { result, recorded: is_recorded })
+        attempts::pod_of(job, &self.observed.pods)
     }
 }
 
 const RESOLVE_ATTEMPTS: u32 = 3;
-
-/// Whether a job may start.
-enum Gate {
-    Wait,
-    Open,
-    Skip(String),
-}
-
-/// How often a job is tried again: after failures of the infrastructure, and after others.
-fn retries(spec: &JobSpec) -> (u32, u32) {
-    let given = spec.retries.as_ref();
-    let number = |value: Option<i32>, default| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default);
-    (number(given.and_then(|given| given.infrastructure), 1), number(given.and_then(|given| given.failure), 0))
-}
-
-/// A matrix' result is the worst of its cells.
-fn worst(phases: &[JobPhase]) -> JobPhase {
-    let order = [JobPhase::Failed, JobPhase::Cancelled, JobPhase::Skipped];
-    order.into_iter().find(|phase| phases.contains(phase)).unwrap_or(JobPhase::Succeeded)
-}
-
-/// The Job's pod. Should there ever be several, the one that counts is the first that was made.
-#[must_use]
-pub fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {
-    let uid = job.metadata.uid.as_deref()?;
-    pods.iter()
-        .filter(|pod| pod.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid))
-        .min_by_key(|pod| (pod.metadata.creation_timestamp.as_ref().map(|time| time.0), pod.name_any()))
-}
-
-/// Ends what foreign containers keep alive after their command.
-#[must_use]
-pub fn linger(observed: &Observed, now: Timestamp) -> (Vec<Effect>, Next) {
-    let mut effects = Vec::new();
-    let mut next = Next::OnChange;
-    for pod in &observed.pods {
-        match attempt::lingers(pod, now) {
-            Some(left) if left.is_zero() => effects.push(Effect::EndPod { pod: pod.name_any(), stop: None }),
-            Some(left) => next = next.sooner(Next::After(left)),
-            None => {}
-        }
-    }
-    (effects, next)
-}

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::environment::{given, literal};
 use super::pods;
 use super::settings::Settings;
-use crate::api::pipeline::{PostgresService, ServiceSpec};
+use crate::api::job::{PostgresService, ServiceSpec};
 use crate::workload::{escape_env, restricted_container};
 
 /// Memory for the server itself beside its data.
