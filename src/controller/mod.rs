@@ -1,5 +1,6 @@
 //! The workload `controller`: puts the parts together and runs them until it is told to stop.
 
+mod changes;
 mod watch;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service,
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Client;
 use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -28,6 +30,7 @@ use crate::pipelines::{self, RunError};
 use crate::registry::{Registry, RegistryConfig, Scanner};
 use crate::release::{self, ReleaseError, Releases};
 use crate::telemetry::Metrics;
+use changes::{digest, significant};
 use watch::{ReconcileFailure, Reconciled, Shared, api_in, controller, drive, owner_by_label, watched};
 
 /// The oldest minor version of Kubernetes 1 that is supported.
@@ -98,10 +101,20 @@ pub enum ControllerError {
 
 impl Reconciled for TimeTrackerRelease {
     const KIND: &'static str = "TimeTrackerRelease";
+
+    fn is_without_status(&self) -> bool {
+        // The default of the definition is −1: nobody has looked yet.
+        self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
+    }
 }
 
 impl Reconciled for PipelineRun {
     const KIND: &'static str = "PipelineRun";
+
+    fn is_without_status(&self) -> bool {
+        // The default of the definition is −1: nobody has looked yet.
+        self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
+    }
 }
 
 impl ReconcileFailure for ReleaseError {
@@ -281,15 +294,15 @@ async fn run_controller(shared: Shared, settings: Arc<pipelines::Settings>, name
     let mut controller = controller::<PipelineRun>(&shared, namespace);
     let runs = controller.store();
     macro_rules! watch_children {
-        ($($kind:ty),*) => {$(
-            controller = controller.watches(
-                api_in::<$kind>(&client, namespace),
-                watched(Some(pipelines::CHILD_SELECTOR)),
-                |child| owner_by_label::<PipelineRun, _>(&child, pipelines::names::RUN_LABEL),
-            );
+        ($($kind:ty: $significance:path),*) => {$(
+            let events = watcher(api_in::<$kind>(&client, namespace), watched(Some(pipelines::CHILD_SELECTOR)));
+            let changes = significant(events, |child: &$kind| $significance(child).map(|text| digest(&text)));
+            controller = controller.watches_stream(changes, |child| {
+                owner_by_label::<PipelineRun, _>(&child, pipelines::names::RUN_LABEL)
+            });
         )*};
     }
-    watch_children!(Job, Pod);
+    watch_children!(Job: pipelines::significance::of_job, Pod: pipelines::significance::of_pod);
     // A run may be applied before its pipeline: the pipeline's arrival wakes the runs that name it.
     let controller = controller.watches(api_in::<Pipeline>(&client, namespace), watched(None), move |pipeline| {
         let waiting = runs.state().into_iter().filter(move |run| {

@@ -9,13 +9,14 @@ use futures::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info_span, warn};
 
+use super::changes::{digest, significant};
 use crate::api::conditions::{Statement, Verdict, restate, types};
 use crate::cluster::{Backoff, Cluster, Target, WATCH_SECONDS, Write, supervised};
 use crate::plan::Next;
@@ -52,6 +53,9 @@ pub(super) trait Reconciled:
 {
     /// The kind, for metrics and logs.
     const KIND: &'static str;
+
+    /// Whether it has no status: nobody wrote one yet, or somebody deleted it.
+    fn is_without_status(&self) -> bool;
 }
 
 /// The objects of kind `K` in one namespace, or in all.
@@ -74,12 +78,28 @@ pub(super) fn watched(selector: Option<&str>) -> watcher::Config {
     }
 }
 
-/// A controller of `K` before its children are named.
+/// A controller of `K` before its children are named. What is written to a status wakes nobody: it is ours alone.
 pub(super) fn controller<K: Reconciled>(shared: &Shared, namespace: Option<&str>) -> Controller<DeserializeGuard<K>> {
     let stop = shared.stop.clone();
-    Controller::new(api_in::<DeserializeGuard<K>>(&shared.client, namespace), watched(None))
+    let (reader, writer) = reflector::store();
+    let events = watcher(api_in::<DeserializeGuard<K>>(&shared.client, namespace), watched(None));
+    let changes = significant(events.reflect(writer), |object: &DeserializeGuard<K>| Some(significance(object)));
+    Controller::for_stream(changes, reader)
         .with_config(kube::runtime::controller::Config::default().debounce(DEBOUNCE).concurrency(shared.concurrency))
         .graceful_shutdown_on(async move { stop.cancelled().await })
+}
+
+/// What a decision reads of the object itself. A status that was deleted is to be written again.
+fn significance<K: Reconciled>(object: &DeserializeGuard<K>) -> u64 {
+    let metadata = object.meta();
+    digest(&(
+        metadata.generation,
+        &metadata.annotations,
+        &metadata.labels,
+        &metadata.finalizers,
+        metadata.deletion_timestamp.is_some(),
+        object.0.as_ref().is_ok_and(Reconciled::is_without_status),
+    ))
 }
 
 /// The owner of a child, by the label that names it.

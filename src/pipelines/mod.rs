@@ -23,6 +23,7 @@ mod progress;
 mod result;
 mod services;
 mod settings;
+pub mod significance;
 mod status;
 mod surroundings;
 

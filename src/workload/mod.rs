@@ -6,5 +6,7 @@
 mod outcome;
 mod restricted;
 
-pub use outcome::{ContainerEnd, Loss, PodPhase, WaitCause, Waiting, container_end, pod_phase, read_report};
+pub use outcome::{
+    ContainerEnd, Loss, PodPhase, WaitCause, Waiting, container_end, job_is_finished, pod_phase, read_report,
+};
 pub use restricted::{JobParts, escape_env, job, restricted_container, restricted_pod};

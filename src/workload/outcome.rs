@@ -250,7 +250,9 @@ fn pull_cause(words: &str) -> WaitCause {
     if never.iter().any(|sign| words.contains(sign)) { WaitCause::ImageMissing } else { WaitCause::ImagePull }
 }
 
-fn job_is_finished(job: &Job) -> bool {
+/// Whether the Job controller has said that the Job is over.
+#[must_use]
+pub fn job_is_finished(job: &Job) -> bool {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| {
         matches!(condition.type_.as_str(), "Complete" | "Failed" | "FailureTarget" | "SuccessCriteriaMet")
