@@ -24,6 +24,8 @@ pub struct Configuration {
     pub proxy: Proxy,
     /// How much runs at once.
     pub limits: Limits,
+    /// The PriorityClass of pipelines' pods, unless a pipeline names another one; absent: none.
+    pub priority_class_name: Option<String>,
     /// The artifact store; absent: nothing is kept but what the status says.
     pub artifacts: Option<Artifacts>,
     /// Whether `http:` addresses of GitHub's API are accepted (tests only).

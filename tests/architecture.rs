@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("plan", &[]),
     ("config", &["api"]),
     ("schema", &["api"]),
-    ("workload", &["api"]),
+    ("workload", &["api", "config"]),
     ("agent", &["api", "schema"]),
     ("registry", &["api"]),
     ("github", &["api"]),

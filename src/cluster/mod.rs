@@ -6,6 +6,7 @@ mod events;
 mod lease;
 mod liveness;
 mod read;
+mod references;
 mod supervise;
 mod write;
 
@@ -17,6 +18,7 @@ pub use client::{ConnectError, connect};
 pub use lease::{Keeper, Leadership, TERM};
 pub use liveness::{WATCH_SECONDS, WatchMonitor};
 pub use read::ReadError;
+pub use references::{Kind, Reference, patience_left, references};
 pub use supervise::{Backoff, Panicked, supervised};
 pub use write::{FIELD_MANAGER, HASH_ANNOTATION, Manifest, ManifestError, Target, Write, controlled_by};
 

@@ -73,6 +73,19 @@ impl Cluster {
         self.bounded(format!("{} {namespace}/{name}", K::kind(&())), api.get_opt(name)).await
     }
 
+    /// Whether there is such an object. Only its metadata is read.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer.
+    pub async fn exists<K>(&self, namespace: &str, name: &str) -> Result<bool, ReadError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let what = format!("metadata of {} {namespace}/{name}", K::kind(&()));
+        Ok(self.bounded(what, api.get_metadata_opt(name)).await?.is_some())
+    }
+
     /// All objects with these labels as the API server has them now.
     ///
     /// # Errors

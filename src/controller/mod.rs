@@ -1,6 +1,7 @@
 //! The workload `controller`: puts the parts together and runs them until it is told to stop.
 
 mod changes;
+mod endpoints;
 mod watch;
 
 use std::net::SocketAddr;
@@ -242,8 +243,9 @@ async fn check_version(client: &Client) -> Result<(), ControllerError> {
 
 /// Runs the controllers of all resources in all watched namespaces until told to stop.
 async fn controllers(shared: Shared, configuration: Configuration, trusted_ca: Option<String>, scanner: Scanner) {
-    let releases = Arc::new(Releases::new(scanner, &configuration));
-    let settings = Arc::new(pipelines::Settings::of(&configuration, trusted_ca));
+    let releases = Arc::new(Releases::new(scanner, &configuration, trusted_ca.as_deref()));
+    let api_server = endpoints::api_server(&shared.client).await;
+    let settings = Arc::new(pipelines::Settings::of(&configuration, trusted_ca, api_server));
     let namespaces: Vec<Option<String>> = match configuration.watch_namespaces.as_slice() {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),

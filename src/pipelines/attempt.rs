@@ -10,6 +10,7 @@ use super::failure::{self, COLLECTOR, Expectations, MAIN};
 use super::names;
 use super::result::{JobResult, Stop, annotation};
 use crate::api::run::{FailureClass, JobPhase};
+use crate::cluster::{patience_left, references};
 use crate::plan::Next;
 use crate::workload::{Loss, PodPhase, WaitCause, Waiting, container_end, pod_phase};
 
@@ -166,6 +167,11 @@ fn while_waiting(pod: &Pod, waiting: &Waiting, stop: Option<&Stop>, now: Timesta
             None => (SERVICE_LIMIT, FailureClass::ServiceNotReady),
         },
     };
+    let early = patience_left(waiting.since, now);
+    if waiting.cause == WaitCause::Starting && !early.is_zero() && pod.spec.as_ref().is_some_and(|spec| !references(spec).is_empty()) {
+        // Should it still wait then, it is asked for what its volumes lack.
+        return going(JobPhase::Starting, Next::After(early));
+    }
     match (limited(JobPhase::Starting, waiting.since, limit, now, class, &waiting.message), waiting.cause) {
         (Judgement::Going(Going { stop: Some((class, _)), look, phase, .. }), WaitCause::Starting) => {
             let message = "the container did not start for 15 minutes: see `kubectl describe pod`".to_owned();
@@ -173,6 +179,19 @@ fn while_waiting(pod: &Pod, waiting: &Waiting, stop: Option<&Stop>, now: Timesta
         }
         (judgement, _) => judgement,
     }
+}
+
+/// The judgement on an attempt whose pod can't start for want of an object: kubelet says nothing of it.
+#[must_use]
+pub fn lacking(judgement: Judgement, pod: Option<&Pod>, lacks: Option<&str>, now: Timestamp) -> Judgement {
+    let (Judgement::Going(going), Some(pod), Some(lacks)) = (&judgement, pod, lacks) else {
+        return judgement;
+    };
+    if going.phase != JobPhase::Starting || going.stopping || going.stop.is_some() {
+        return judgement;
+    }
+    let since = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    limited(JobPhase::Starting, since, REFERENCE_LIMIT, now, FailureClass::Configuration, lacks)
 }
 
 fn while_running(since: Option<Timestamp>, expected: &Expectations, now: Timestamp) -> Judgement {

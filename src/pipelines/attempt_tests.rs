@@ -241,3 +241,24 @@ fn a_foreign_container_that_never_ends_is_ended() {
     assert_eq!(lingers(&lingering, at(10 + 150)), Some(Duration::ZERO));
     assert_eq!(lingers(&pod("Succeeded", ended(0, "Completed", ""), json!({})), at(500)), None);
 }
+
+#[test]
+fn a_volumes_missing_secret_is_told_at_once_and_given_up_after_half_a_minute() {
+    let creating =
+        json!({"containerStatuses": [container("job", json!({"waiting": {"reason": "ContainerCreating"}}))]});
+    let mut pod = pod("Pending", creating, json!({}));
+    pod.spec.as_mut().unwrap().volumes =
+        serde_json::from_value(json!([{"name": "v", "secret": {"secretName": "absent"}}])).unwrap();
+    let judged = |second| judge(&job(json!({})), Some(&pod), &expected(false, false), at(second));
+    // Whether it waits for the Secret is asked after five seconds.
+    assert_eq!(still(judged(2)).look, Next::After(Duration::from_secs(3)));
+    let text = "Secret absent does not exist";
+    let told = still(lacking(judged(6), Some(&pod), Some(text), at(6)));
+    assert_eq!(
+        (told.message.as_deref(), told.stop, told.look),
+        (Some(text), None, Next::After(Duration::from_secs(24)))
+    );
+    let then = still(lacking(judged(30), Some(&pod), Some(text), at(30)));
+    assert_eq!(then.stop, Some((FailureClass::Configuration, text.to_owned())));
+    assert_eq!(lacking(judged(30), Some(&pod), None, at(30)), judged(30));
+}

@@ -58,7 +58,11 @@ impl Attempts {
         for attempt in 1..=number {
             let name = name_of(attempt);
             let judgement = match find(&name) {
-                Some(job) => judge(job, pod_of(job, &observed.pods), expected, now),
+                Some(job) => {
+                    let pod = pod_of(job, &observed.pods);
+                    let lacks = pod.and_then(|pod| observed.lacking.get(&pod.name_any()));
+                    attempt::lacking(judge(job, pod, expected, now), pod, lacks.map(String::as_str), now)
+                }
                 // The Job was there and is not any more: so is its pod.
                 None => Judgement::Over { result: failure::of_loss(Loss::Deleted), recorded: true },
             };

@@ -190,9 +190,11 @@ fn start(
     {
         effects.push(Effect::Trust(Box::new(trust)));
     }
-    let policy = surroundings::network_policy(run.namespace);
-    if surroundings::content(&policy.metadata) != observed.policy.as_deref() {
-        effects.push(Effect::Restrict(Box::new(policy)));
+    let policies = surroundings::network_policies(run.namespace, settings);
+    // The last one is read back, so that it stands for all before it.
+    let stands = policies.last().and_then(|last| surroundings::content(&last.metadata)) == observed.policy.as_deref();
+    if !stands {
+        effects.extend(policies.into_iter().map(|policy| Effect::Restrict(Box::new(policy))));
     }
     let revision = definition.revision_name(&observed.run.spec.pipeline_ref.name);
     effects.extend(keep_definition(observed, definition, &revision));

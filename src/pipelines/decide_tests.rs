@@ -21,6 +21,7 @@ fn observed(spec: Value, pipeline: Option<Value>) -> Observed {
         revision: None,
         jobs: Vec::new(),
         pods: Vec::new(),
+        lacking: std::collections::BTreeMap::new(),
         claims: Vec::new(),
         trust: None,
         policy: None,

@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::{ConfigMapKeySelector, EnvVar, EnvVarSource, Sec
 use super::graph::Cell;
 use super::jobs::{RunContext, needs_collector};
 use super::names::variable;
-use super::pods::{HOME, OUTPUTS_FILE, REPORTS, TRUST_FILE};
+use super::pods::{HOME, OUTPUTS_FILE, REPORTS};
 use super::services;
 use super::settings::Settings;
 use crate::api::job::{JobSpec, ServiceSpec};
 use crate::api::pod::{EnvironmentVariable, SecretKey};
-use crate::workload::escape_env;
+use crate::workload::{escape_env, network_variables};
 
 /// A variable with exactly this value.
 #[must_use]
@@ -49,19 +49,7 @@ pub fn given(written: &EnvironmentVariable) -> EnvVar {
 /// Proxy and trusted authorities, in the spellings of the tools that jobs use.
 #[must_use]
 pub fn network(settings: &Settings) -> Vec<EnvVar> {
-    let mut env = Vec::new();
-    let proxy = &settings.proxy;
-    for (name, value) in [("HTTP_PROXY", &proxy.http), ("HTTPS_PROXY", &proxy.https), ("NO_PROXY", &proxy.no_proxy)] {
-        if let Some(value) = value {
-            env.push(literal(name, value));
-            env.push(literal(&name.to_ascii_lowercase(), value));
-        }
-    }
-    if settings.trusted_ca.is_some() {
-        let names = ["SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"];
-        env.extend(names.iter().map(|name| literal(name, TRUST_FILE)));
-    }
-    env
+    network_variables(&settings.proxy, settings.trusted_ca.is_some())
 }
 
 /// All variables of a job's command. Of two with one name the later wins: the operator's network settings and facts,

@@ -93,6 +93,7 @@ impl RunContext<'_> {
     pub fn pod_options(&self, job: &JobSpec) -> PodOptions {
         let defaults = self.definition.pipeline.defaults.as_ref().and_then(|defaults| defaults.pod.as_ref());
         let mut options = job.pod.as_ref().or(defaults).cloned().unwrap_or_default();
+        options.priority_class_name = options.priority_class_name.or_else(|| self.settings.priority_class_name.clone());
         if self.is_pull_request() {
             options.service_account_name = None;
             options.volumes.retain(|volume| volume.secret.is_none() && volume.persistent_volume_claim.is_none());
@@ -181,6 +182,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, needs: 
 #[must_use]
 pub fn resolve_job(run: &RunContext<'_>, attempt: u32) -> Job {
     let timeout = RESOLVE_TIMEOUT;
+    let options = PodOptions { priority_class_name: run.settings.priority_class_name.clone(), ..PodOptions::default() };
     let pod = restricted_pod(
         PodSpec {
             containers: vec![pods::resolver(run)],
@@ -189,9 +191,9 @@ pub fn resolve_job(run: &RunContext<'_>, attempt: u32) -> Job {
             termination_grace_period_seconds: Some(10),
             ..PodSpec::default()
         },
-        None,
+        Some(&options),
     );
-    finish(run, "resolve", names::RESOLVE, attempt, "", &PodOptions::default(), pod)
+    finish(run, "resolve", names::RESOLVE, attempt, "", &options, pod)
 }
 
 /// How long a git server may take to name a commit.
@@ -224,6 +226,9 @@ fn finish(
         // The operator's own win over the user's. The script stands in the pod alone: the Job need not hold it twice.
         let mut pod_labels = options.labels.clone();
         pod_labels.extend(labels);
+        // Whoever names an account is meant to use it.
+        let uses_api = options.service_account_name.is_some();
+        pod_labels.insert(names::API_LABEL.to_owned(), uses_api.to_string());
         let mut pod_annotations = options.annotations.clone();
         pod_annotations.extend(annotations);
         if !script.is_empty() {

@@ -173,3 +173,28 @@ fn a_users_labels_do_not_win_over_the_operators() {
     assert_eq!(template.labels.as_ref().unwrap().get("team").unwrap(), "a");
     assert_eq!(template.annotations.as_ref().unwrap().get(names::SCRIPT_ANNOTATION).unwrap(), "true");
 }
+
+#[test]
+fn pods_have_the_configured_priority_unless_the_pipeline_names_another() {
+    let settings = Settings { priority_class_name: Some("timetracker-ci".to_owned()), ..Settings::default() };
+    let made = |pod_options: Value, settings: &Settings| {
+        let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true", "pod": pod_options}]});
+        pod(&made(pipeline, json!({"pipelineRef": {"name": "p"}}), settings)).priority_class_name.clone()
+    };
+    assert_eq!(made(json!({}), &settings).as_deref(), Some("timetracker-ci"));
+    assert_eq!(made(json!({"priorityClassName": "high"}), &settings).as_deref(), Some("high"));
+    assert_eq!(made(json!({}), &Settings::default()), None);
+}
+
+#[test]
+fn only_a_job_that_names_an_account_may_reach_the_api_server() {
+    let label = |pod_options: Value| {
+        let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true", "pod": pod_options}]});
+        let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &Settings::default());
+        let template = made.job.spec.unwrap().template.metadata.unwrap();
+        template.labels.unwrap().get(names::API_LABEL).cloned()
+    };
+    assert_eq!(label(json!({})).as_deref(), Some("false"));
+    assert_eq!(label(json!({"labels": {names::API_LABEL: "true"}})).as_deref(), Some("false"));
+    assert_eq!(label(json!({"serviceAccountName": "deployer"})).as_deref(), Some("true"));
+}

@@ -35,7 +35,7 @@ pub use graph::{Graph, GraphError};
 pub use observe::{Observed, Room};
 pub use parameters::Refusal;
 pub use result::{JobResult, Outcome, Stop};
-pub use settings::Settings;
+pub use settings::{Endpoint, Settings};
 pub use status::patch as status_patch;
 
 use std::time::Duration;
@@ -98,7 +98,7 @@ pub async fn reconcile(
     name: &str,
     now: impl Fn() -> Timestamp,
 ) -> Result<Next, RunError> {
-    let Some(observed) = Observed::read(cluster, settings, namespace, name).await? else {
+    let Some(observed) = Observed::read(cluster, settings, namespace, name, now()).await? else {
         return Ok(Next::OnChange);
     };
     let now = now();

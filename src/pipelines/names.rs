@@ -38,6 +38,10 @@ pub const FINALIZER: &str = "timetracker.dev/end-pods";
 pub const TRUST_CONFIG_MAP: &str = "timetracker-trusted-ca";
 /// The NetworkPolicy of job pods in each namespace with runs.
 pub const NETWORK_POLICY: &str = "timetracker-pipeline-jobs";
+/// The NetworkPolicy of job pods that may reach the API server.
+pub const API_NETWORK_POLICY: &str = "timetracker-pipeline-jobs-api";
+/// Label of job pods: whether they may reach the API server, because their job names a ServiceAccount.
+pub const API_LABEL: &str = "timetracker.dev/api-server";
 /// Annotation on [`TRUST_CONFIG_MAP`] and [`NETWORK_POLICY`]: the hash of what was applied.
 pub const CONTENT_ANNOTATION: &str = "timetracker.dev/content";
 /// The component label's value of job pods.

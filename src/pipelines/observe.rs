@@ -1,9 +1,13 @@
 //! Reads everything that a decision about one run needs.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
 use super::definition::Definition;
@@ -13,7 +17,7 @@ use crate::api::job::Effects;
 use crate::api::pipeline::Pipeline;
 use crate::api::run::PipelineRun;
 use crate::api::source::SourceRepository;
-use crate::cluster::{Cluster, ReadError};
+use crate::cluster::{Cluster, ReadError, patience_left};
 
 /// The world around one run.
 ///
@@ -33,6 +37,8 @@ pub struct Observed {
     pub jobs: Vec<Job>,
     /// The pods of those Jobs.
     pub pods: Vec<Pod>,
+    /// What pods that don't start lack, by the pods' names.
+    pub lacking: BTreeMap<String, String>,
     /// The claims that the run controls.
     pub claims: Vec<ConfigMap>,
     /// The hash of the trusted authorities in the namespace.
@@ -62,6 +68,7 @@ impl Observed {
         settings: &Settings,
         namespace: &str,
         name: &str,
+        now: Timestamp,
     ) -> Result<Option<Self>, ReadError> {
         let Some(run) = cluster.get::<PipelineRun>(namespace, name).await? else {
             return Ok(None);
@@ -84,6 +91,7 @@ impl Observed {
         }
         observed.read_children(cluster, namespace, name).await?;
         if !is_over {
+            observed.ask_what_is_lacking(cluster, namespace, now).await?;
             observed.room = busy(cluster, settings, namespace).await?;
         }
         Ok(Some(observed))
@@ -98,6 +106,7 @@ impl Observed {
             revision: None,
             jobs: Vec::new(),
             pods: Vec::new(),
+            lacking: BTreeMap::new(),
             claims: Vec::new(),
             trust: None,
             policy: None,
@@ -129,6 +138,25 @@ impl Observed {
         Ok(())
     }
 
+    /// Pods that should have started by now are asked for the objects that their volumes name.
+    async fn ask_what_is_lacking(
+        &mut self,
+        cluster: &Cluster,
+        namespace: &str,
+        now: Timestamp,
+    ) -> Result<(), ReadError> {
+        for pod in self.pods.iter().filter(|pod| is_starting(pod)) {
+            let since = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            if !patience_left(since, now).is_zero() {
+                continue;
+            }
+            if let Some(lacks) = cluster.missing_reference(namespace, pod).await? {
+                self.lacking.insert(pod.name_any(), lacks);
+            }
+        }
+        Ok(())
+    }
+
     /// Jobs before pods: the order that makes the absence of a pod mean something.
     async fn read_children(&mut self, cluster: &Cluster, namespace: &str, name: &str) -> Result<(), ReadError> {
         let selector = names::run_selector(name);
@@ -149,6 +177,14 @@ impl Observed {
         }
         Ok(())
     }
+}
+
+/// Whether the pod has a node, and none of its containers has been made yet.
+fn is_starting(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let pending = status.and_then(|status| status.phase.as_deref()) == Some("Pending");
+    let on_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    pending && on_node && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// Whether an owner is the object of that uid: what a user made with our labels is not ours.

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, EnvVar,
-    ObjectFieldSelector, ProjectedVolumeSource, ResourceRequirements, ServiceAccountTokenProjection, Volume,
-    VolumeMount, VolumeProjection,
+    Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, EnvVar, ObjectFieldSelector,
+    ProjectedVolumeSource, ResourceRequirements, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -18,7 +17,7 @@ use super::services;
 use super::settings::Settings;
 use crate::api::job::{History, JobSpec, ServiceSpec};
 use crate::api::pod::PodOptions;
-use crate::workload::{escape_env, restricted_container};
+use crate::workload::{self, escape_env, restricted_container};
 
 /// The working directory.
 pub const WORKSPACE: &str = "/workspace";
@@ -35,16 +34,11 @@ const BIN: &str = "/timetracker/bin";
 pub const SCRIPT_DIRECTORY: &str = "/timetracker/script";
 /// The script's file name.
 pub const SCRIPT_FILE: &str = "run.sh";
-const TRUST_DIRECTORY: &str = "/timetracker/trust";
-/// The trusted authorities as a file.
-pub const TRUST_FILE: &str = "/timetracker/trust/ca.crt";
 const TOKEN_DIRECTORY: &str = "/timetracker/token";
 /// What a pod may live longer than its command's timeout.
 pub const NET: Duration = Duration::from_secs(600);
 /// The agent in the agent's own image.
 const AGENT: &str = "timetracker-agent";
-/// The key of the bundle in its ConfigMap.
-pub const TRUST_KEY: &str = "ca.crt";
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| escape_env(word)).collect()
@@ -278,13 +272,12 @@ fn token_volume() -> Volume {
 #[must_use]
 pub fn trust_volume(settings: &Settings) -> Option<Volume> {
     settings.trusted_ca.as_ref()?;
-    let source = ConfigMapVolumeSource { name: names::TRUST_CONFIG_MAP.to_owned(), ..ConfigMapVolumeSource::default() };
-    Some(Volume { name: "timetracker-trust".to_owned(), config_map: Some(source), ..Volume::default() })
+    Some(workload::trust_volume(names::TRUST_CONFIG_MAP))
 }
 
 fn trust_mount(settings: &Settings) -> Option<VolumeMount> {
     settings.trusted_ca.as_ref()?;
-    Some(read_only(mount("timetracker-trust", TRUST_DIRECTORY)))
+    Some(workload::trust_mount())
 }
 
 /// A writable folder that goes with the pod.

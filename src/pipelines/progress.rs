@@ -19,10 +19,14 @@ use super::observe::Observed;
 use super::result::{JobResult, Stop};
 use crate::api::job::Effects;
 use crate::api::run::{FailureClass, JobPhase};
+use crate::cluster::references;
 use crate::plan::Next;
 
 /// How soon a queued job asks for room again.
 const QUEUE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// How soon a pod whose volumes name other objects is looked at, should it not have started by then.
+const REFERENCE_INTERVAL: Duration = Duration::from_secs(6);
 
 /// Why no further job of the graph is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,6 +291,11 @@ impl<'a> Walk<'a> {
         let outputs = self.outputs(graph, node);
         let job = jobs::job(self.run, node, cell, attempt, &outputs);
         let view = CellView { phase: JobPhase::Starting, job: Some(job.name_any()), attempt: Some(attempt), ..view };
+        let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+        if pod.is_some_and(|pod| !references(pod).is_empty()) {
+            // Nothing tells when such a pod can't start.
+            self.next = self.next.sooner(Next::After(REFERENCE_INTERVAL));
+        }
         self.starts.push(Effect::Start(Box::new(job)));
         view
     }

@@ -15,20 +15,35 @@ pub struct Settings {
     pub limits: Limits,
     /// The artifact store.
     pub artifacts: Option<Artifacts>,
+    /// The PriorityClass of job pods that name none.
+    pub priority_class_name: Option<String>,
+    /// Where the API server listens, as far as it is known: job pods don't reach it.
+    pub api_server: Vec<Endpoint>,
     /// Namespaces whose runs count for the limits; empty: all.
     pub watch_namespaces: Vec<String>,
 }
 
+/// An address and a TCP port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The address alone as a CIDR, such as `10.96.0.1/32`.
+    pub cidr: String,
+    /// The port.
+    pub port: u16,
+}
+
 impl Settings {
-    /// Of the configuration, with the content of its `trustedCaFile`.
+    /// Of the configuration, with the content of its `trustedCaFile` and the API server's addresses.
     #[must_use]
-    pub fn of(configuration: &Configuration, trusted_ca: Option<String>) -> Self {
+    pub fn of(configuration: &Configuration, trusted_ca: Option<String>, api_server: Vec<Endpoint>) -> Self {
         Self {
             images: configuration.images.clone(),
             trusted_ca,
             proxy: configuration.proxy.clone(),
             limits: configuration.limits.clone(),
             artifacts: configuration.artifacts.clone(),
+            priority_class_name: configuration.priority_class_name.clone(),
+            api_server,
             watch_namespaces: configuration.watch_namespaces.clone(),
         }
     }

@@ -17,7 +17,7 @@ pub enum RegistryError {
         cause: String,
     },
     /// 401 that credentials, or the lack of them, did not resolve.
-    #[error("{repository}: the registry refused to authenticate: {cause}. Check the pull secret (imagePullSecrets)")]
+    #[error("{repository}: the registry refused to authenticate: {cause}. Check the pull secret")]
     Unauthorized {
         /// Which repository was asked.
         repository: String,

@@ -56,9 +56,10 @@ fn recorded(version: &str, progress: &Progress) -> Option<Notice> {
             normal("Migrated", "Migrate", format!("the database is at {to} and has what {version} needs"))
         }
         Progress::Delivered { .. } => normal("Delivered", "RollOut", format!("{version} runs")),
-        Progress::Failed { failure, .. } => warning("Failed", "RollOut", format!("{version}: {}", failure.message)),
+        // The message of a failure names its version.
+        Progress::Failed { failure, .. } => warning("Failed", "RollOut", failure.message.clone()),
         Progress::Returning { to, failure, .. } => {
-            warning("GoingBack", "GoBack", format!("{version}: {}; going back to {to}", failure.message))
+            warning("GoingBack", "GoBack", format!("{}; going back to {to}", failure.message))
         }
         Progress::Ended { outcome: Outcome::TakenBack, failure, .. } => {
             warning("TakenBack", "GoBack", format!("{version} was taken back: {}", failure.message))

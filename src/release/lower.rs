@@ -84,7 +84,10 @@ pub fn lower(effect: &Effect, observed: &Observed, entropy: &[u8; 32]) -> Result
         }
         Effect::Start(order) => {
             let job = manifests::job(&site, &observed.uid(), &observed.settings, order);
-            one(Write::Create(Manifest::of(&job)?))
+            // With each Job, so that it is there and right whatever happened to it since the last one.
+            let trust = manifests::trust(&site, &observed.settings);
+            let trust = trust.map(|trust| Manifest::of(&trust)).transpose()?.map(Write::Apply);
+            Ok(trust.into_iter().chain([Write::Create(Manifest::of(&job)?)]).collect())
         }
         Effect::Remove { key, uid } => {
             let target = Target { resource: key.kind.resource(), namespace, name: key.name.clone() };

@@ -84,6 +84,12 @@ pub fn contract(release: &str, digest: &Digest) -> String {
     format!("{release}-contract-{}", digest.short())
 }
 
+/// The ConfigMap with the authorities that the pods of Jobs trust.
+#[must_use]
+pub fn trust(release: &str) -> String {
+    format!("{release}-trusted-ca")
+}
+
 /// The ControllerRevision with that number.
 #[must_use]
 pub fn revision(release: &str, number: i64) -> String {

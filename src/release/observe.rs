@@ -16,8 +16,8 @@ use crate::agent::frame;
 use crate::agent::report::ContractReport;
 use crate::api::release::{TimeTrackerRelease, ValuesKind, ValuesReference};
 use crate::api::values::Values;
-use crate::cluster::{Cluster, ReadError};
-use crate::workload::{PodPhase, read_report};
+use crate::cluster::{Cluster, ReadError, patience_left};
+use crate::workload::{PodPhase, WaitCause, read_report};
 
 pub use registry::Releases;
 
@@ -62,6 +62,20 @@ pub async fn observe(
             view.contract = contract(cluster, namespace, view, &jobs, &pods).await;
         }
     }
+    let mut app_pods = assemble::app_pods(&pods, name);
+    for (pod, phase) in views
+        .iter_mut()
+        .filter_map(|view| {
+            let job = jobs.iter().find(|job| job.name_any() == view.name)?;
+            Some((assemble::pod_of(job, &pods)?, &mut view.phase))
+        })
+        .chain(app_pods.iter_mut().filter_map(|app| {
+            let pod = pods.iter().find(|pod| pod.name_any() == app.name)?;
+            Some((pod, &mut app.phase))
+        }))
+    {
+        tell_what_is_lacking(cluster, namespace, pod, phase, now).await?;
+    }
     let mut observed = Observed {
         values: read_values(cluster, namespace, &release).await?,
         settings: releases.settings().clone(),
@@ -70,7 +84,7 @@ pub async fn observe(
         jobs: views,
         contracts,
         objects: assemble::objects(&listed, &uid),
-        pods: assemble::app_pods(&pods, name),
+        pods: app_pods,
         secrets: assemble::secrets(&release, database.as_ref(), key.as_ref(), &uid),
         release,
     };
@@ -81,6 +95,25 @@ pub async fn observe(
     }
     observed.registry = releases.look(cluster, &observed, now).await?;
     Ok(Some(observed))
+}
+
+/// Kubelet waits without a word for a Secret or ConfigMap that a volume names: it is looked up and told.
+async fn tell_what_is_lacking(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &Pod,
+    phase: &mut PodPhase,
+    now: jiff::Timestamp,
+) -> Result<(), ReadError> {
+    if let PodPhase::Waiting(waiting) = phase
+        && waiting.cause == WaitCause::Starting
+        && patience_left(waiting.since, now).is_zero()
+        && let Some(lacks) = cluster.missing_reference(namespace, pod).await?
+    {
+        waiting.cause = WaitCause::MissingReference;
+        waiting.message = lacks;
+    }
+    Ok(())
 }
 
 /// An object that stands under a name of ours without our labels: somebody else's, or ours with its labels lost.

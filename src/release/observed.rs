@@ -1,6 +1,7 @@
 //! What a decision sees: the release and the world around it, in our own types.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -14,6 +15,7 @@ use crate::api::names::{Digest, Revisions, Tag};
 use crate::api::release::{DatabaseSpec, TimeTrackerRelease};
 use crate::api::values::Values;
 use crate::cluster::controlled_by;
+use crate::config::Proxy;
 use crate::workload::PodPhase;
 
 /// Annotation that lifts a quarantine. Its value is the digest; anything may follow after a comma, so that the same
@@ -30,7 +32,7 @@ pub const DEFAULT_INTERVAL: std::time::Duration = std::time::Duration::from_secs
 pub struct Observed {
     /// The resource.
     pub release: TimeTrackerRelease,
-    /// Images by role.
+    /// What the operator's configuration says.
     pub settings: Settings,
     /// The values with everything from `valuesFrom` below them.
     pub values: Result<Values, ValuesError>,
@@ -50,13 +52,17 @@ pub struct Observed {
     pub secrets: GeneratedSecrets,
 }
 
-/// Images by role, from the operator's configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What releases take from the operator's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// The agent.
+    /// The agent's image.
     pub agent_image: String,
     /// Postgres 16.
     pub postgres_image: String,
+    /// The PEM bundle that the pods of Jobs trust besides the public authorities.
+    pub trusted_ca: Option<Arc<str>>,
+    /// Proxy settings of the pods of Jobs.
+    pub proxy: Proxy,
 }
 
 /// What the registry says.

@@ -55,6 +55,19 @@ impl Server {
         format!("http://{}/timetracker", self.address)
     }
 
+    /// A branch of this name on v1.1.0, with one commit of this message: the commit.
+    pub fn branch(&self, name: &str, message: &str) -> String {
+        let git = || {
+            let mut git = Command::new("git");
+            git.arg("-C").arg(&self.folder).args(["-c", "user.name=Test", "-c", "user.email=test@example.org"]);
+            git
+        };
+        let tree = ["commit-tree", "-p", "v1.1.0^{commit}", "-m", message, "v1.1.0^{tree}"];
+        let commit = output(git().args(tree)).trim().to_owned();
+        output(git().args(["update-ref", &format!("refs/heads/{name}"), &commit]));
+        commit
+    }
+
     /// The commit that a tag names.
     pub fn commit(&self, revision: &str) -> String {
         let mut git = Command::new("git");

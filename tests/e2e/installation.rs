@@ -2,13 +2,17 @@
 //!
 //! Alone in its run: the other tests need the operator that this one takes away.
 
+use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::releases::{SITE, delivered, release};
 use crate::stage::{OPERATOR, OPERATOR_NAMESPACE, Stage, on_stage, output, program, repository, setting, try_output};
 use crate::waiting::{status, until};
+
+/// The image as `config/default` names it.
+const IMAGE: &str = "ghcr.io/drytrix/timetracker-operator";
 
 fn helm(arguments: &[&str]) -> String {
     output(program(setting("TIMETRACKER_HELM")).args(arguments).args(["--namespace", OPERATOR_NAMESPACE]))
@@ -18,9 +22,25 @@ fn chart() -> String {
     repository().join("charts/timetracker-operator").display().to_string()
 }
 
+/// A folder that installs `config/default` with the image of this digest, as one does who pins what runs: under a tag alone a
+/// node keeps the image that it pulled when the tag stood for another one.
+fn overlay(digest: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    // kustomize takes relative paths only.
+    let depth = folder.path().canonicalize().unwrap().components().count() - 1;
+    let base = repository().canonicalize().unwrap().join("config/default");
+    let base = format!("{}{}", "../".repeat(depth), base.strip_prefix("/").unwrap().display());
+    let kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [base], "images": [{ "name": IMAGE, "digest": digest }],
+    });
+    std::fs::write(folder.path().join("kustomization.yaml"), kustomization.to_string()).unwrap();
+    folder
+}
+
 /// Everything of kustomize's but what must stay: definitions (and so all our resources) and the namespace.
-fn kustomized() -> Vec<Value> {
-    let text = output(Command::new("kubectl").arg("kustomize").arg(repository().join("config/default")));
+fn kustomized(folder: &Path) -> Vec<Value> {
+    let text = output(Command::new("kubectl").arg("kustomize").arg(folder));
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     let stays = |object: &Value| matches!(object["kind"].as_str(), Some("CustomResourceDefinition" | "Namespace"));
     documents.into_iter().filter(|object| !object.is_null() && !stays(object)).collect()
@@ -61,6 +81,8 @@ async fn a_site_outlives_upgrade_uninstallation_and_a_change_from_helm_to_kustom
         let values = helm(&["get", "values", OPERATOR, "--output=yaml"]);
         let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
         std::fs::write(file.path(), &values).unwrap();
+        let digest: Value = serde_saphyr::from_str(&values).unwrap();
+        let overlay = overlay(digest["image"]["digest"].as_str().expect("`cargo xtask` installs by digest"));
         let values = file.path().to_str().unwrap();
         stage.publish("1.0.0").await;
         stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
@@ -87,9 +109,7 @@ async fn a_site_outlives_upgrade_uninstallation_and_a_change_from_helm_to_kustom
         stage.kubectl(&["get", "timetrackerrelease", SITE]);
 
         output(
-            program("kubectl")
-                .args(["apply", "--server-side", "--force-conflicts", "--kustomize"])
-                .arg(repository().join("config/default")),
+            program("kubectl").args(["apply", "--server-side", "--force-conflicts", "--kustomize"]).arg(overlay.path()),
         );
         // The embedded cluster's registry is a matter of configuration; the chart's is that of the other tests.
         let rendered = helm_configuration(values);
@@ -107,7 +127,7 @@ async fn a_site_outlives_upgrade_uninstallation_and_a_change_from_helm_to_kustom
         operator_is_ready().await;
         answers(&stage, "after-kustomize").await;
 
-        for object in kustomized() {
+        for object in kustomized(overlay.path()) {
             with_file(&object.to_string(), &["delete", "--ignore-not-found", "--wait=true", "--timeout=60s"]);
         }
         helm(&["install", OPERATOR, &chart(), "--values", values, "--take-ownership", "--wait", "--timeout=3m"]);

@@ -3,12 +3,19 @@
 //! `cargo xtask test --tier e2e` makes all that and names it in the environment. Every test has a namespace and a repository of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod faulty;
+mod full_node;
 mod git;
 mod installation;
+mod kill;
 mod registry;
 mod releases;
+mod releases_disturbed;
 mod releases_hindered;
+mod releases_registry;
 mod runs;
+mod runs_disturbed;
 mod runs_refused;
 mod stage;
 mod waiting;
+mod witness;

@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{OPERATOR, OPERATOR_NAMESPACE, Stage, on_stage, output, program};
-use crate::waiting::{condition, is_true, says, status, until};
+use crate::stage::{Stage, on_stage};
+use crate::waiting::{condition, is_true, says, status};
 
 /// Name of every test's release.
 pub const SITE: &str = "site";
 /// How long a delivery may take on a busy machine.
 pub const DELIVERY: u64 = 240;
-const LEDGER: &str = "select count(*) from timetracker_delivery.ledger";
+/// How many migrations the ledger has.
+pub const LEDGER: &str = "select count(*) from timetracker_delivery.ledger";
 
 /// A release of everything that the test publishes.
 pub fn release(stage: &Stage) -> Value {
@@ -118,72 +119,4 @@ async fn a_migration_that_swallowed_an_error_is_found_by_the_schema_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_never_becomes_ready_is_taken_back() {
     on_stage("never-ready", |stage| survives(stage, "1.7.0", "NotReady")).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_operator_killed_while_a_migration_runs_goes_on_and_migrates_once() {
-    on_stage("killed", |stage| async move {
-        stage.publish("1.0.0").await;
-        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
-        delivered(&stage, "1.0.0").await;
-        assert_eq!(stage.sql(SITE, LEDGER), "1");
-        stage.publish("1.1.0").await;
-        status(&stage, "TimeTrackerRelease", SITE, "the migration to begin", DELIVERY, |status| {
-            status["candidate"]["step"] == "Migrate"
-        })
-        .await;
-        kill_operator();
-        delivered(&stage, "1.1.0").await;
-        assert_eq!(stage.sql(SITE, LEDGER), "2", "one row per migration");
-        assert_eq!(stage.sql(SITE, "select max(attempt) from timetracker_delivery.ledger"), "1");
-    })
-    .await;
-}
-
-/// Sends KILL to the operator's process, which is one of this machine.
-fn kill_operator() {
-    let selector = format!("app.kubernetes.io/instance={OPERATOR},app.kubernetes.io/component=operator");
-    let uid = output(program("kubectl").args([
-        "get",
-        "pods",
-        "--namespace",
-        OPERATOR_NAMESPACE,
-        "--selector",
-        &selector,
-        "--output=jsonpath={.items[0].metadata.uid}",
-    ]));
-    assert!(!uid.trim().is_empty(), "the operator has a pod");
-    let killed = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
-        let groups = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
-        // The kernel keeps 15 characters of a name.
-        let ours = name.starts_with("timetracker-ope") && groups.contains(uid.trim());
-        let pid = rustix::process::Pid::from_raw(pid).filter(|_| ours)?;
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok()
-    });
-    assert_eq!(killed.count(), 1, "the operator's pod {uid} has one process");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_release_takes_everything_with_it_when_it_may() {
-    on_stage("deleted", |stage| async move {
-        stage.publish("1.0.0").await;
-        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
-        status(&stage, "TimeTrackerRelease", SITE, "work to begin", DELIVERY, |status| !status["candidate"].is_null())
-            .await;
-        stage.kubectl(&["delete", "timetrackerrelease", SITE, "--timeout=60s"]);
-        until("everything to be gone", 120, || {
-            stage
-                .kubectl(&[
-                    "get",
-                    "deployments,statefulsets,jobs,pods,services,pvc,controllerrevisions",
-                    "--output=name",
-                ])
-                .trim()
-                .is_empty()
-        })
-        .await;
-    })
-    .await;
 }

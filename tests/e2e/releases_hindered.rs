@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::registry;
 use crate::releases::{DELIVERY, SITE, delivered, release};
 use crate::stage::{Stage, on_stage};
-use crate::waiting::{is_true, says, status};
+use crate::waiting::{condition, is_true, says, status};
 
 /// Waits until the status says this, without being Ready.
 async fn says_so(stage: &Stage, name: &str, text: &str) -> Value {
@@ -79,7 +79,54 @@ async fn an_empty_repository_is_said_and_the_first_tag_is_delivered() {
     .await;
 }
 
-/// A Postgres 16 that is nobody's: its URL.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_while_it_is_read_and_migrated_is_waited_for() {
+    on_stage("away", |stage| async move {
+        stage.publish("1.0.0").await;
+        let url = service(&stage);
+        stage.apply(&secret("database", &url));
+        let mut spec = release(&stage);
+        spec["database"] = json!({ "urlFrom": { "secretKeyRef": { "name": "database", "key": "url" } } });
+        spec["migration"] = json!({ "command": ["sh", "-c", "sleep 8; exec flask db upgrade heads"] });
+        stage.create("TimeTrackerRelease", SITE, spec).await;
+
+        // Not there yet while it is read.
+        let reason = |status: &Value| condition(status, "UpdatePending")["reason"].clone();
+        let waits = status(&stage, "TimeTrackerRelease", SITE, "the database to be missed", DELIVERY, |status| {
+            status["candidate"]["step"] == "Inspect" && reason(status) == "DatabaseUnreachable"
+        })
+        .await;
+        assert!(waits["quarantined"].is_null(), "{waits:#}");
+        database(&stage).await;
+
+        // Gone while it is migrated, and back.
+        status(&stage, "TimeTrackerRelease", SITE, "the migration to run", DELIVERY, |status| {
+            status["candidate"]["step"] == "Migrate" && says(status, "runs (attempt 1)")
+        })
+        .await;
+        stage.kubectl(&["exec", "postgres", "--", "sh", "-c", "kill -INT 1"]);
+        let again = status(&stage, "TimeTrackerRelease", SITE, "the migration to be tried again", DELIVERY, |status| {
+            reason(status) == "MigrationRetried" || says(status, "(attempt 2)")
+        })
+        .await;
+        assert!(again["quarantined"].is_null() && condition(&again, "Stalled").is_null(), "{again:#}");
+        let status = delivered(&stage, "1.0.0").await;
+        assert!(status["quarantined"].is_null(), "{status:#}");
+        assert_eq!(status["current"]["revisions"], json!(["009_settings_invoice_numbering_tax_and_logo"]));
+    })
+    .await;
+}
+
+/// The name under which the database is found, whether it is there or not: its URL.
+fn service(stage: &Stage) -> String {
+    stage.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "postgres" },
+        "spec": { "selector": { "app": "postgres" }, "ports": [{ "port": 5432 }] },
+    }));
+    "postgresql://app:right@postgres:5432/app".to_owned()
+}
+
+/// A Postgres 16 that is nobody's, whose data outlives its process: its URL.
 async fn database(stage: &Stage) -> String {
     stage.apply(&json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "postgres", "labels": { "app": "postgres" } },
@@ -92,14 +139,13 @@ async fn database(stage: &Stage) -> String {
                     { "name": "POSTGRES_DB", "value": "app" },
                 ],
                 "ports": [{ "containerPort": 5432 }],
+                "volumeMounts": [{ "name": "data", "mountPath": "/var/lib/postgresql/data" }],
                 "readinessProbe": { "exec": { "command": ["pg_isready", "-h", "127.0.0.1", "-U", "app"] }, "periodSeconds": 1 },
             }],
+            "volumes": [{ "name": "data", "emptyDir": {} }],
         },
     }));
-    stage.apply(&json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "postgres" },
-        "spec": { "selector": { "app": "postgres" }, "ports": [{ "port": 5432 }] },
-    }));
+    let url = service(stage);
     stage.kubectl(&["wait", "pod/postgres", "--for=condition=Ready", "--timeout=120s"]);
-    "postgresql://app:right@postgres:5432/app".to_owned()
+    url
 }

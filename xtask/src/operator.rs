@@ -131,6 +131,14 @@ impl Images {
 /// # Errors
 /// When Helm fails, or the operator does not become ready.
 pub fn install(cluster: &Cluster, images: &Images) -> Result<()> {
+    install_with(cluster, &images.values(cluster)?)
+}
+
+/// The same with these values of the chart.
+///
+/// # Errors
+/// When Helm fails, or the operator does not become ready.
+pub fn install_with(cluster: &Cluster, values: &Value) -> Result<()> {
     let kubectl = Kubectl::new(cluster);
     kubectl.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))?;
     let bundle = fs::read_to_string(HOST_BUNDLE).with_context(|| format!("reading {HOST_BUNDLE}"))?;
@@ -143,7 +151,7 @@ pub fn install(cluster: &Cluster, images: &Images) -> Result<()> {
     helm.args(["upgrade", "--install", RELEASE]).arg(paths::repository().join("charts/timetracker-operator"));
     // Definitions that somebody applied without Helm become the chart's.
     helm.args(["--namespace", NAMESPACE, "--values=-", "--take-ownership", "--wait", "--timeout=5m"]);
-    let installed = run::with_input(&mut helm, images.values(cluster)?.to_string().as_bytes());
+    let installed = run::with_input(&mut helm, values.to_string().as_bytes());
     installed.map(drop).map_err(|error| error.context(diagnosis(cluster)))
 }
 

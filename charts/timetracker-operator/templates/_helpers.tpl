@@ -50,6 +50,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if .Values.watchNamespaces }}
 {{- $_ := set $derived "watchNamespaces" .Values.watchNamespaces }}
 {{- end }}
+{{- if .Values.priorityClass.enabled }}
+{{- $_ := set $derived "priorityClassName" "timetracker-ci" }}
+{{- end }}
 {{- if .Values.artifacts.enabled }}
 {{- $url := printf "http://timetracker-artifacts.%s:8080" .Release.Namespace }}
 {{- $_ := set $derived "artifacts" (dict "url" $url "retention" .Values.artifacts.retention) }}

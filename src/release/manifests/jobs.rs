@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodSpec,
+    ConfigMap, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, LocalObjectReference, PodSpec,
     ResourceRequirements, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -16,7 +16,9 @@ use crate::cluster::HASH_ANNOTATION;
 use crate::release::names::{self, ATTEMPT_ANNOTATION, MAIN_CONTAINER, PURPOSE_ANNOTATION};
 use crate::release::observed::{Purpose, Settings};
 use crate::release::revision::Target;
-use crate::workload::{JobParts, restricted_container, restricted_pod};
+use crate::workload::{
+    JobParts, network_variables, restricted_container, restricted_pod, trust_config_map, trust_mount, trust_volume,
+};
 
 const AGENT_FOLDER: &str = "/timetracker/bin";
 const AGENT: &str = "/timetracker/bin/timetracker-agent";
@@ -56,6 +58,7 @@ pub fn job(site: &Site<'_>, uid: &str, settings: &Settings, order: &JobOrder) ->
     };
     let (mut main, mut volumes) = with_mounts(site, order, main, init.is_some());
     main.resources = Some(options.resources.clone().unwrap_or_else(default_resources));
+    add_network(&mut main, &mut volumes, site, settings);
     add_volumes(&mut main, &mut volumes, &options);
     let restricted = restricted_pod(
         PodSpec {
@@ -254,6 +257,25 @@ fn with_mounts(site: &Site<'_>, order: &JobOrder, mut main: Container, agent: bo
     (main, volumes)
 }
 
+/// The authorities that the release's Jobs trust, when there are others than the public ones.
+#[must_use]
+pub fn trust(site: &Site<'_>, settings: &Settings) -> Option<ConfigMap> {
+    let bundle = settings.trusted_ca.as_deref()?;
+    Some(trust_config_map(site.metadata(&names::trust(site.name), "trust"), bundle))
+}
+
+/// Proxy and authorities; what the values set themselves wins.
+fn add_network(main: &mut Container, volumes: &mut Vec<Volume>, site: &Site<'_>, settings: &Settings) {
+    let env = main.env.get_or_insert_with(Vec::new);
+    let mut network = network_variables(&settings.proxy, settings.trusted_ca.is_some());
+    network.retain(|variable| !env.iter().any(|own| own.name == variable.name));
+    env.extend(network);
+    if settings.trusted_ca.is_some() {
+        main.volume_mounts.get_or_insert_with(Vec::new).push(trust_mount());
+        volumes.push(trust_volume(&names::trust(site.name)));
+    }
+}
+
 /// The user's own volumes, at their own places.
 fn add_volumes(main: &mut Container, volumes: &mut Vec<Volume>, options: &PodOptions) {
     for wanted in &options.volumes {
@@ -274,3 +296,7 @@ fn add_volumes(main: &mut Container, volumes: &mut Vec<Volume>, options: &PodOpt
         });
     }
 }
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

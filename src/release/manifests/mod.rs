@@ -21,7 +21,7 @@ pub use app::{TEMPLATE_ANNOTATION, application, deployment_replicas, environment
 pub use database::{Generated, database, database_size, generated_secret, secret_state};
 pub use drift::{differs, hash_of, is_at_hash};
 pub(super) use jobs::CONTRACT_KEY;
-pub use jobs::{JobOrder, job};
+pub use jobs::{JobOrder, job, trust};
 
 use super::names;
 use super::observed::{ObjectKey, ObjectKind, Observed};

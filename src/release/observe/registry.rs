@@ -26,7 +26,7 @@ const FAILURE_LIFETIME: Duration = Duration::from_secs(15);
 /// Resolved images that are remembered.
 const MAX_REMEMBERED: usize = 2_048;
 
-/// What all releases share: the scanner, the images by role, and what tags stood for when they were last asked about.
+/// What all releases share: the scanner, the configuration, and what tags stood for when they were last asked about.
 #[derive(Debug)]
 pub struct Releases {
     scanner: Scanner,
@@ -57,9 +57,9 @@ struct Answer {
 }
 
 impl Releases {
-    /// Releases whose images are looked up by `scanner`.
+    /// Releases whose images are looked up by `scanner`; `trusted_ca` is the content of the `trustedCaFile`.
     #[must_use]
-    pub fn new(scanner: Scanner, configuration: &Configuration) -> Self {
+    pub fn new(scanner: Scanner, configuration: &Configuration, trusted_ca: Option<&str>) -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -73,13 +73,15 @@ impl Releases {
                     .postgres_image("16")
                     .unwrap_or("docker.io/library/postgres:16")
                     .to_owned(),
+                trusted_ca: trusted_ca.map(Into::into),
+                proxy: configuration.proxy.clone(),
             },
             platform: Platform::linux(architecture),
             remembered: Mutex::default(),
         }
     }
 
-    /// Images by role.
+    /// What the configuration says.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -160,8 +162,28 @@ async fn access(
     })
 }
 
-fn told(error: &RegistryError) -> RegistryProblem {
-    RegistryProblem { reason: error.reason(), message: error.to_string(), transient: error.is_transient() }
+/// The failure in words for the release, with the Secret that it concerns.
+fn told(error: &RegistryError, release: &TimeTrackerRelease, repository: &Repository) -> RegistryProblem {
+    let concerns_secret = match error {
+        RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. } | RegistryError::NotFound { .. } => true,
+        RegistryError::Unreachable { .. }
+        | RegistryError::RateLimited { .. }
+        | RegistryError::InvalidResponse { .. }
+        | RegistryError::TooLarge { .. }
+        | RegistryError::Incomplete { .. }
+        | RegistryError::DigestMismatch { .. }
+        | RegistryError::NoSuchPlatform { .. }
+        | RegistryError::RefusedAddress { .. } => false,
+    };
+    let host = repository.host();
+    let secret = match &release.spec.image.pull_secret_ref {
+        Some(reference) => format!(": Secret {}, its entry for {host}", reference.name),
+        None => format!(
+            ": spec.image.pullSecretRef names none; should {host} ask for one, make a Secret of type kubernetes.io/dockerconfigjson and name it there"
+        ),
+    };
+    let message = if concerns_secret { format!("{error}{secret}") } else { error.to_string() };
+    RegistryProblem { reason: error.reason(), message, transient: error.is_transient() }
 }
 
 struct Ask<'a> {
@@ -187,7 +209,7 @@ impl Ask<'_> {
             Policy::Version(_) | Policy::Range(_) | Policy::Development => {
                 let scan = match self.releases.scanner.scan(&self.repository, &self.access, self.max_age).await {
                     Ok(scan) => scan,
-                    Err(error) => return RegistryView::Failed(told(&error)),
+                    Err(error) => return RegistryView::Failed(told(&error, &self.observed.release, &self.repository)),
                 };
                 seen.gap = scan.list.require_complete(&self.repository).err().map(|error| error.to_string());
                 seen.tags.clone_from(&scan.list.tags);
@@ -240,7 +262,8 @@ impl Ask<'_> {
                 registry.resolve_digest(&self.repository, digest, &self.access, &self.releases.platform).await
             }
         };
-        let found = found.map(|image| image.digest).map_err(|error| told(&error));
+        let found =
+            found.map(|image| image.digest).map_err(|error| told(&error, &self.observed.release, &self.repository));
         let at = if found.is_ok() { at } else { self.now };
         self.releases.remember(question, Answer { at, found: found.clone() });
         found

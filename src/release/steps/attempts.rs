@@ -16,6 +16,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// A Job without a pod, or with one that waits, is looked at again after this time: quotas have no event.
 const GLANCE: Duration = Duration::from_secs(30);
+/// A pod that starts is looked at again after this time.
+const STARTING: Duration = Duration::from_secs(8);
 
 /// How the newest attempt stands.
 pub(super) enum Newest<'a> {
@@ -80,7 +82,11 @@ pub(super) fn newest<'a>(observed: &'a Observed, purpose: &Purpose, stage: Stage
         PodPhase::Waiting(waiting) if waiting.cause == WaitCause::InitFailed => {
             Newest::Lost(job, format!("its pod could not start: {}", waiting.message))
         }
-        PodPhase::Waiting(waiting) => Newest::Open(Step::stand(blocked(&job.name, waiting, stage)).again_after(GLANCE)),
+        PodPhase::Waiting(waiting) => {
+            // Nothing tells of a volume's missing Secret: a pod that does not start is looked at again soon.
+            let pause = if waiting.cause == WaitCause::Starting { STARTING } else { GLANCE };
+            Newest::Open(Step::stand(blocked(&job.name, waiting, stage)).again_after(pause))
+        }
         PodPhase::Running { .. } => {
             Newest::Open(Step::stand(stage.progressing(format!("Job {} runs (attempt {})", job.name, job.attempt))))
         }

@@ -138,7 +138,7 @@ fn wanted(observed: &Observed) -> Wanted {
 /// What is wanted failed before, exactly as it is.
 fn refused(observed: &Observed, data: &RevisionData, failure: &Failure) -> Situation {
     let message = format!(
-        "{} was tried and {}: change the specification, or annotate with timetracker.dev/retry={} to try it again",
+        "{} was tried before: {}. Change the specification, or annotate with timetracker.dev/retry={} to try it again",
         data.target.version, failure.message, data.target.digest,
     );
     if pick::is_satisfied(observed) {
@@ -217,7 +217,7 @@ fn record(revision: &Revision, progress: Progress, situation: Situation) -> Step
     Step::stand(situation).with(effect).again_after(AT_ONCE)
 }
 
-/// Why a delivery failed. A digest that was delivered before is not blamed: then it is the values that failed.
+/// Why a delivery failed. `message` names the version, for it is shown without it. A digest that was delivered before is not blamed: then it is the values that failed.
 fn failure(
     observed: &Observed,
     revision: &Revision,

@@ -53,7 +53,7 @@ pub(super) fn next(observed: &Observed, revision: &Revision, now: Timestamp) -> 
         }
         Health::Failing { reason, message } => {
             let step = ReleaseStep::RollOut;
-            let why: Failure = failure(observed, revision, step, reason, format!("{version}: {message}"), true);
+            let why: Failure = failure(observed, revision, step, reason, message, true);
             go_back::next(observed, revision, &why, true, now).again_after(AT_ONCE.saturating_mul(50))
         }
     }
@@ -98,7 +98,7 @@ pub(super) fn health(observed: &Observed, revision: &Revision, now: Timestamp) -
     if let Some((reason, message)) = pods.iter().find_map(|pod| hindrance(pod)) {
         return progressing(reason, message);
     }
-    if let Some((reason, message)) = pods.iter().find_map(|pod| fault(pod, live, desired, now)) {
+    if let Some((reason, message)) = pods.iter().find_map(|pod| fault(pod, version, live, desired, now)) {
         return Health::Failing { reason, message };
     }
     let ready = live.pointer("/status/readyReplicas").and_then(Value::as_i64).unwrap_or(0);
@@ -137,13 +137,19 @@ fn hindrance(pod: &AppPod) -> Option<(&'static str, String)> {
 }
 
 /// What is the digest's own fault.
-fn fault(pod: &AppPod, live: &Value, desired: &Value, now: Timestamp) -> Option<(FailureReason, String)> {
+fn fault(
+    pod: &AppPod,
+    version: &str,
+    live: &Value,
+    desired: &Value,
+    now: Timestamp,
+) -> Option<(FailureReason, String)> {
     if pod.ready {
         return None;
     }
     let trouble = pod.trouble.as_deref().unwrap_or("its probes fail");
     if pod.restarts >= CRASHES {
-        let message = format!("pod {} crashed {} times: {trouble}", pod.name, pod.restarts);
+        let message = format!("pod {} of {version} crashed {} times: {trouble}", pod.name, pod.restarts);
         return Some((FailureReason::CrashLoop, message));
     }
     // The Deployment's own verdict may still be that of another template: the pod's age must agree with it.
@@ -152,7 +158,7 @@ fn fault(pod: &AppPod, live: &Value, desired: &Value, now: Timestamp) -> Option<
     let timeout = Duration::from_secs(deadline.saturating_sub(soak));
     let age = Duration::try_from(now.duration_since(pod.created?)).unwrap_or_default();
     (age >= timeout && is_past_deadline(live)).then(|| {
-        let message = format!("pod {} is not ready after {} s: {trouble}", pod.name, age.as_secs());
+        let message = format!("pod {} of {version} is not ready after {} s: {trouble}", pod.name, age.as_secs());
         (FailureReason::NotReady, message)
     })
 }

@@ -96,6 +96,7 @@ impl World {
             revision: None,
             jobs: typed_jobs(jobs),
             pods: all("Pod").into_iter().map(|pod| serde_json::from_value(pod).unwrap()).collect(),
+            lacking: BTreeMap::new(),
             claims: typed(
                 all("ConfigMap")
                     .into_iter()

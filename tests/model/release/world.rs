@@ -168,7 +168,12 @@ impl World {
             ingresses: self.all("Ingress"),
         };
         Observed {
-            settings: Settings { agent_image: "agent:1".into(), postgres_image: "postgres:16".into() },
+            settings: Settings {
+                agent_image: "agent:1".into(),
+                postgres_image: "postgres:16".into(),
+                trusted_ca: Some("PEM".into()),
+                ..Settings::default()
+            },
             values: values::merge(&[], release.spec.values.as_ref()),
             registry: self.registry(&release),
             revisions,

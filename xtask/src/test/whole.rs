@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::search_path;
 use crate::cluster::{Cluster, binaries};
@@ -38,6 +39,24 @@ impl Tools {
     }
 }
 
+/// Names of registries that tests serve themselves, and the ports on the gateway where the operator finds them.
+const FAULTY_REGISTRIES: [(&str, u16); 2] = [("faulty.test", 5055), ("moody.test", 5056)];
+
+/// Lets the operator ask the registries that tests serve themselves. Nodes don't know them, and pull from the cluster's.
+pub fn allow_faulty_registries(cluster: &Cluster, values: &mut Value) {
+    let Some(gateway) = cluster.gateway() else { return };
+    let Some(registry) = values.pointer_mut("/config/registry").and_then(Value::as_object_mut) else { return };
+    for (name, port) in FAULTY_REGISTRIES {
+        let endpoint = format!("{gateway}:{port}");
+        if let Some(mirrors) = registry.get_mut("mirrors").and_then(Value::as_object_mut) {
+            mirrors.insert(name.to_owned(), endpoint.clone().into());
+        }
+        if let Some(plain) = registry.get_mut("plainHttp").and_then(Value::as_array_mut) {
+            plain.push(endpoint.into());
+        }
+    }
+}
+
 /// Lets tests use this cluster and its tools.
 ///
 /// # Errors
@@ -58,6 +77,8 @@ pub fn point_at<'a>(cluster: &Cluster, command: &'a mut Command) -> Result<&'a m
     command.env("TIMETRACKER_TEST_PUSH", cluster.registry_push_host());
     if let Some(gateway) = cluster.gateway() {
         command.env("TIMETRACKER_TEST_GATEWAY", gateway.to_string());
+        let faulty = FAULTY_REGISTRIES.map(|(name, port)| format!("{name}={gateway}:{port}"));
+        command.env("TIMETRACKER_TEST_FAULTY_REGISTRIES", faulty.join(" "));
     }
     Ok(command)
 }

@@ -1,0 +1,64 @@
+//! Somebody who watches: every pod of every Job in a namespace, from the beginning, whatever becomes of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, ResourceExt as _};
+use tokio::task::JoinHandle;
+
+use crate::stage::Stage;
+
+const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
+/// What a pod is for: a step of a delivery, or a cell of a run.
+const PURPOSES: [&str; 2] = ["timetracker.dev/purpose", "timetracker.dev/cell"];
+
+/// Per purpose and Job the pods that there were.
+type Seen = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+/// The watch; it ends with it.
+pub struct Witness {
+    seen: Arc<Mutex<Seen>>,
+    watch: JoinHandle<()>,
+}
+
+impl Witness {
+    /// Watches from now on.
+    pub fn of(stage: &Stage) -> Self {
+        let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
+        let seen = Arc::new(Mutex::new(Seen::new()));
+        let writes = Arc::clone(&seen);
+        let watch = tokio::spawn(async move {
+            let mut events = watcher(pods, watcher::Config::default()).default_backoff().touched_objects().boxed();
+            while let Some(event) = events.next().await {
+                let Ok(pod) = event else { continue };
+                let Some(job) = pod.labels().get(JOB_LABEL) else { continue };
+                let Some(purpose) = PURPOSES.iter().find_map(|name| pod.annotations().get(*name)) else { continue };
+                let mut seen = writes.lock().unwrap();
+                let pods = seen.entry(purpose.clone()).or_default().entry(job.clone()).or_default();
+                pods.insert(pod.uid().unwrap());
+            }
+        });
+        Self { seen, watch }
+    }
+
+    /// Each Job had one pod, and each of these purposes (by the begin of their names) one Job; returns how many.
+    pub fn saw_each_once(&self) -> usize {
+        let seen = self.seen.lock().unwrap();
+        for (purpose, jobs) in seen.iter() {
+            assert_eq!(jobs.len(), 1, "attempts at {purpose}: {jobs:?}");
+            for (job, pods) in jobs {
+                assert_eq!(pods.len(), 1, "pods of {job}, for {purpose}: {pods:?}");
+            }
+        }
+        seen.len()
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
