@@ -168,7 +168,10 @@ fn while_waiting(pod: &Pod, waiting: &Waiting, stop: Option<&Stop>, now: Timesta
         },
     };
     let early = patience_left(waiting.since, now);
-    if waiting.cause == WaitCause::Starting && !early.is_zero() && pod.spec.as_ref().is_some_and(|spec| !references(spec).is_empty()) {
+    if waiting.cause == WaitCause::Starting
+        && !early.is_zero()
+        && pod.spec.as_ref().is_some_and(|spec| !references(spec).is_empty())
+    {
         // Should it still wait then, it is asked for what its volumes lack.
         return going(JobPhase::Starting, Next::After(early));
     }

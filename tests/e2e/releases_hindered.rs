@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::registry;
 use crate::releases::{DELIVERY, SITE, delivered, release};
-use crate::stage::{Stage, on_stage};
-use crate::waiting::{condition, is_true, says, status};
+use crate::stage::{Stage, on_stage, program, try_output};
+use crate::waiting::{condition, is_true, says, status, until};
 
 /// Waits until the status says this, without being Ready.
 async fn says_so(stage: &Stage, name: &str, text: &str) -> Value {
@@ -101,9 +101,10 @@ async fn a_database_that_goes_away_while_it_is_read_and_migrated_is_waited_for()
 
         // Gone while it is migrated, and back.
         status(&stage, "TimeTrackerRelease", SITE, "the migration to run", DELIVERY, |status| {
-            status["candidate"]["step"] == "Migrate" && says(status, "runs (attempt 1)")
+            status["candidate"]["step"] == "Migrate"
         })
         .await;
+        until("the command to run", 60, || asked(&stage, crate::releases::LEDGER).is_ok_and(|rows| rows == "1")).await;
         stage.kubectl(&["exec", "postgres", "--", "sh", "-c", "kill -INT 1"]);
         let again = status(&stage, "TimeTrackerRelease", SITE, "the migration to be tried again", DELIVERY, |status| {
             reason(status) == "MigrationRetried" || says(status, "(attempt 2)")
@@ -115,6 +116,13 @@ async fn a_database_that_goes_away_while_it_is_read_and_migrated_is_waited_for()
         assert_eq!(status["current"]["revisions"], json!(["009_settings_invoice_numbering_tax_and_logo"]));
     })
     .await;
+}
+
+/// What that database answers.
+fn asked(stage: &Stage, statement: &str) -> Result<String, String> {
+    let mut psql = program("kubectl");
+    psql.args(["--namespace", &stage.namespace, "exec", "postgres", "--", "psql", "-U", "app", "-d", "app"]);
+    try_output(psql.args(["-XAtqc", statement])).map(|shown| shown.trim().to_owned())
 }
 
 /// The name under which the database is found, whether it is there or not: its URL.
