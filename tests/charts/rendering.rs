@@ -153,10 +153,12 @@ fn the_operator_reads_the_configuration_that_the_chart_writes() {
     assert_eq!(plain.images.agent, format!("ghcr.io/drytrix/timetracker-agent:{}", env!("CARGO_PKG_VERSION")));
     assert_eq!(plain.artifacts.unwrap().url, "http://timetracker-artifacts.timetracker-system:8080");
     assert!(plain.trusted_ca_file.is_none());
+    assert_eq!(plain.priority_class_name.as_deref(), Some("timetracker-ci"));
 
     let set = configuration(&[
         "watchNamespaces={a}",
         "artifacts.enabled=false",
+        "priorityClass.enabled=false",
         "trustedCA.configMap=ca",
         "agentImage.repository=registry.example.org/agent",
         "agentImage.tag=dev",
@@ -166,6 +168,7 @@ fn the_operator_reads_the_configuration_that_the_chart_writes() {
     assert_eq!(set.watch_namespaces, ["a"]);
     assert_eq!(set.images.agent, "registry.example.org/agent:dev");
     assert!(set.artifacts.is_none());
+    assert!(set.priority_class_name.is_none(), "a class that may not exist would keep every pod from being made");
     assert_eq!(set.trusted_ca_file.as_deref(), Some(Path::new("/etc/timetracker/trusted-ca/ca-certificates.crt")));
     assert_eq!(set.limits.jobs, 3);
     assert_eq!(set.limits.jobs_per_namespace, Configuration::default().limits.jobs_per_namespace);

@@ -39,7 +39,7 @@ fn question(stage: &Stage, name: &str, secret: Option<&str>) -> Value {
 /// Waits for what is said of the registry.
 async fn told(stage: &Stage, name: &str, verdict: &str, reason: &str) -> Value {
     let what = format!("RegistryReachable={verdict}/{reason}");
-    status(stage, "TimeTrackerRelease", name, &what, 60, |status| {
+    status(stage, "TimeTrackerRelease", name, &what, 120, |status| {
         let condition = condition(status, "RegistryReachable");
         condition["status"] == verdict && condition["reason"] == reason
     })

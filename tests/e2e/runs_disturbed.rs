@@ -158,7 +158,7 @@ async fn a_volume_of_a_secret_that_does_not_exist_is_told_within_a_minute() {
         let volumes = json!([{ "name": "token", "mountPath": "/token", "secret": { "secretName": "absent" } }]);
         let jobs = json!([{ "name": "job", "run": "true", "pod": { "volumes": volumes } }]);
         begin(&stage, pipeline(jobs), json!({})).await;
-        let status = status(&stage, "PipelineRun", RUN, "the missing Secret", 90, |status| {
+        let status = status(&stage, "PipelineRun", RUN, "the missing Secret", 120, |status| {
             job_says(status, "Secret absent does not exist") && !status["completionTime"].is_null()
         })
         .await;
