@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod cluster;
 mod demo;
 mod generate;
@@ -37,6 +38,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// What the operator costs, as ratios in one run, on the embedded cluster
+    Bench(bench::Arguments),
     /// The embedded Kubernetes cluster
     Cluster(cluster::cli::Arguments),
     /// A real release and a real run, from nothing, told in plain words
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Bench(arguments) => bench::main(&arguments),
         Command::Cluster(arguments) => cluster::cli::main(arguments),
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Generate(arguments) => generate::main(&arguments),

@@ -22,6 +22,8 @@ mod runner;
 mod targets;
 mod whole;
 
+pub use whole::point_at;
+
 use runner::Runner;
 use targets::Targets;
 
@@ -157,6 +159,13 @@ fn end_to_end(cluster: &Cluster, choice: ClusterChoice, targets: &Targets, runne
     alone.args(&flags);
     runner.tests_with("installation", whole::point_at(cluster, &mut alone)?, &["--test-threads=1", ALONE]);
     Ok(())
+}
+
+/// The program of `cargo xtask bench`, which finds the cluster as the tests do.
+pub fn bench(scenarios: &[String]) -> Command {
+    let mut command = cargo(["test", "--quiet", "--package", PACKAGE, "--bench", "cluster", "--"]);
+    command.args(scenarios);
+    command
 }
 
 fn cargo_tests() -> Command {
