@@ -28,6 +28,7 @@ pub mod values;
 
 pub use decide::{Effect, decide};
 pub use lower::{LowerError, lower, status_body};
+pub use names::{CHILD_SELECTOR, INSTANCE_LABEL};
 pub use observe::Releases;
 
 use jiff::Timestamp;
@@ -125,11 +126,3 @@ fn entropy() -> Result<[u8; 32], ReleaseError> {
         .map_err(|_| ReleaseError::Randomness)?;
     Ok(bytes)
 }
-
-/// What selects the children to be watched: ControllerRevisions, Jobs, pods, Deployments, StatefulSets, Services,
-/// ServiceAccounts, claims and Ingresses. Secrets are never watched. [`INSTANCE_LABEL`] names the release.
-pub const CHILD_SELECTOR: &str =
-    "app.kubernetes.io/managed-by=timetracker-operator,app.kubernetes.io/instance,!timetracker.dev/run";
-
-/// The label of children with their release's name.
-pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";

@@ -28,12 +28,17 @@ pub const PASSWORD_KEY: &str = "password";
 /// Key of the app's SECRET_KEY in the generated Secret.
 pub const SECRET_KEY_KEY: &str = "secret-key";
 
+/// The label of children with their release's name.
+pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+/// What selects the children to be watched: ControllerRevisions, Jobs, pods, Deployments, StatefulSets, Services,
+/// ServiceAccounts, claims and Ingresses. Secrets are never watched. [`INSTANCE_LABEL`] names the release.
+pub const CHILD_SELECTOR: &str =
+    "app.kubernetes.io/managed-by=timetracker-operator,app.kubernetes.io/instance,!timetracker.dev/run";
+
 /// The label selector of everything that belongs to a release.
 #[must_use]
 pub fn selector(release: &str) -> String {
-    format!(
-        "app.kubernetes.io/managed-by=timetracker-operator,app.kubernetes.io/instance={release},!timetracker.dev/run"
-    )
+    format!("{CHILD_SELECTOR},app.kubernetes.io/instance={release}")
 }
 
 /// The fixed labels of a component.
