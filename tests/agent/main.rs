@@ -17,6 +17,7 @@ mod source;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod versions;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};

@@ -106,6 +106,7 @@ fn run(arguments: &Arguments, runner: &mut Runner) -> Result<()> {
     if wanted(Tier::Contract) {
         let tools = whole::Tools::built(runner.progress())?;
         let mut contract = cargo_tests();
+        contract.env("TIMETRACKER_SAMPLE_PYTHON", python::interpreter(runner.progress())?);
         runner.tests("contracts", tools.set(contract.args(targets.flags(Tier::Contract)))?);
     }
     if [Tier::Apiserver, Tier::E2e].into_iter().any(wanted) {

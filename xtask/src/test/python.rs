@@ -20,12 +20,19 @@ const REQUIREMENTS: [&str; 2] = ["requirements.txt", "requirements-test.txt"];
 /// When its environment can't be made.
 pub fn sample_app(runner: &mut Runner) -> Result<()> {
     let folder = paths::repository().join("dev/timetracker");
-    let environment = environment(runner.progress())?;
-    let mut pytest = Command::new(environment.join("bin/python"));
+    let mut pytest = Command::new(interpreter(runner.progress())?);
     pytest.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider"]).current_dir(folder);
     pytest.env("PYTHONDONTWRITEBYTECODE", "1").env_remove("DATABASE_URL");
     runner.counted("tests of the sample app", &mut pytest);
     Ok(())
+}
+
+/// The Python that finds all that the sample app and its tests import.
+///
+/// # Errors
+/// When its environment can't be made.
+pub fn interpreter(progress: &Progress) -> Result<PathBuf> {
+    Ok(environment(progress)?.join("bin/python"))
 }
 
 /// A virtual environment in the cache, named by what is in it.
