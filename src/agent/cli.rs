@@ -11,9 +11,12 @@ use clap::{Args, Parser, Subcommand};
 use super::collect::{CollectOptions, Destination, collect};
 use super::contract::contract;
 use super::database::{InspectOptions, MigrateOptions, inspect, migrate};
+use super::fetch::{FetchOptions, fetch};
 use super::message::{self, Report, Secrets};
 use super::process::Terminate;
-use super::report::{ContractReport, InspectReport, MigrationReport, ResolveReport, SourceFailure, SourceReport};
+use super::report::{
+    ContractReport, FetchReport, InspectReport, MigrationReport, ResolveReport, SourceFailure, SourceReport,
+};
 use super::source::{History, Named, SourceOptions, resolve, source};
 use super::{duration, exec, install};
 use crate::api::names::{CommitSha, Digest, GitRef};
@@ -70,6 +73,8 @@ enum Command {
     Database(Database),
     /// Runs a job's command.
     Exec(Exec),
+    /// Brings what a job reads of other jobs of its run.
+    Fetch(FetchOptions),
     /// Waits for SIGTERM, then tells and uploads what a job has left.
     Collect(Collect),
 }
@@ -134,6 +139,9 @@ struct Exec {
     /// Where head and tail of the log and a copy of the report are kept.
     #[arg(long)]
     log_dir: PathBuf,
+    /// Where a plugin for pytest is put that tells reports the tests' markers.
+    #[arg(long)]
+    pytest_plugins: Option<PathBuf>,
     /// Where the command is started.
     #[arg(long)]
     workdir: Option<PathBuf>,
@@ -300,8 +308,14 @@ async fn run(arguments: Arguments) -> ExitCode {
         }
         Command::Database(Database::Migrate(migrate)) => target.migrate(migrate, &mut secrets, &mut terminate).await,
         Command::Collect(collect_) => target.collect(collect_, &mut terminate, &secrets).await,
-        Command::Exec(Exec { timeout, grace, log_dir, workdir, command }) => {
-            let options = exec::Options { timeout, grace, log_directory: log_dir, directory: workdir, command };
+        Command::Fetch(options) => {
+            let report = fetch(&options, &mut terminate, &secrets).await;
+            let succeeded = matches!(report, FetchReport::Fetched { .. });
+            target.report(report, succeeded)
+        }
+        Command::Exec(Exec { timeout, grace, log_dir, pytest_plugins, workdir, command }) => {
+            let options =
+                exec::Options { timeout, grace, log_directory: log_dir, pytest_plugins, directory: workdir, command };
             match exec::run(options, &mut terminate).await {
                 Ok(report) => {
                     let code = report.exit_code;

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::report::{
-    CollectReport, ContractReport, ExecReport, InspectReport, MAX_REPORT_BYTES, MigrationReport, ResolveReport,
-    SourceReport,
+    CollectReport, ContractReport, ExecReport, FetchReport, InspectReport, MAX_REPORT_BYTES, MigrationReport,
+    ResolveReport, SourceReport,
 };
 
 /// The longest message inside a report, in bytes.
@@ -200,9 +200,25 @@ impl Report for ExecReport {
     fn shorten(&mut self, _: usize) {}
 }
 
+impl Report for FetchReport {
+    fn shorten(&mut self, limit: usize) {
+        match self {
+            Self::Fetched { missing, .. } => *missing = missing.take().map(|missing| cut(&missing, limit)),
+            Self::Failed { message, .. } => *message = cut(message, limit),
+        }
+    }
+}
+
 impl Report for CollectReport {
     fn shorten(&mut self, limit: usize) {
         self.problem = self.problem.take().map(|problem| cut(&problem, limit));
+        // Markers are worth less than outputs and counts: they go first, those with fewest tests before the others.
+        let keep = if limit >= 400 { usize::MAX } else { limit / 10 };
+        while self.markers.len() > keep {
+            let least = self.markers.iter().min_by_key(|(_, counts)| counts.all()).map(|(name, _)| name.clone());
+            let Some(least) = least else { break };
+            self.markers.remove(&least);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod contract;
 mod database;
 mod duration;
 mod exec;
+mod fetch;
 pub mod frame;
 mod install;
 mod message;

@@ -281,14 +281,47 @@ pub struct ExecReport {
     pub log_bytes: u64,
 }
 
+/// The report of `agent fetch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all_fields = "camelCase")]
+pub enum FetchReport {
+    /// There is something to work with.
+    Fetched {
+        /// How many files.
+        files: u32,
+        /// One sentence, at most 600 bytes: which jobs left nothing.
+        missing: Option<String>,
+    },
+    /// There is not.
+    Failed {
+        /// What kind of failure.
+        failure: FetchFailure,
+        /// The cause and the next step, at most 600 bytes, without credentials.
+        message: String,
+    },
+}
+
+/// Why nothing could be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FetchFailure {
+    /// None of the jobs left what is looked for.
+    Nothing,
+    /// The store does not answer, or refuses. Tried again.
+    Unreachable,
+}
+
 /// The report of `agent collect`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CollectReport {
     /// Test counts of all JUnit reports together; absent without a readable report.
     pub tests: Option<TestCounts>,
+    /// Test counts by pytest marker; bounded, those with most tests.
+    pub markers: BTreeMap<String, MarkerCounts>,
     /// Line coverage in hundredths of a percent (8,130 = 81.30 %).
     pub coverage: Option<u32>,
+    /// How many files of raw coverage data the job left.
+    pub coverage_data: u32,
     /// `$OUTPUTS` lines by name; names and values bounded.
     pub outputs: BTreeMap<String, String>,
     /// Digest of the uploaded summary.
@@ -297,6 +330,38 @@ pub struct CollectReport {
     pub uploaded: u32,
     /// What could not be read or uploaded, one sentence, at most 300 bytes.
     pub problem: Option<String>,
+}
+
+/// Tests with one marker: those that passed, and all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkerCounts(u32, u32);
+
+impl MarkerCounts {
+    /// Counts one test more.
+    pub fn add(&mut self, passed: bool) {
+        self.0 = self.0.saturating_add(u32::from(passed));
+        self.1 = self.1.saturating_add(1);
+    }
+
+    /// Tests that passed.
+    #[must_use]
+    pub fn passed(self) -> u32 {
+        self.0
+    }
+
+    /// All tests: passed, failed and skipped.
+    #[must_use]
+    pub fn all(self) -> u32 {
+        self.1
+    }
+}
+
+/// Whether it can be a marker: a name of Python's, of at most 40 characters.
+#[must_use]
+pub fn is_marker(name: &str) -> bool {
+    (1..=40).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !name.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// Test counts.

@@ -191,6 +191,10 @@ pub struct JobStatus {
     /// Seconds that the command took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<i64>,
+    /// Line coverage that the job measured, in percent with one decimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub coverage: Option<String>,
 }
 
 /// How far a job is, or how it ended.
@@ -327,12 +331,12 @@ pub struct TestStatus {
     /// Failed, then passed when only the failed ones were run again.
     #[serde(default)]
     pub flaky: i64,
-    /// Counts by marker, as `passed/all`.
+    /// Counts by pytest marker, as `passed/all`; the 40 with most tests.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_marker: BTreeMap<String, String>,
 }
 
-/// Line coverage.
+/// Line coverage: of all jobs together where a `coverageReport` combined it, else of the last job that measured any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CoverageStatus {

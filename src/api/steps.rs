@@ -59,7 +59,7 @@ pub struct MigrationCheck {
     pub models: Option<String>,
 }
 
-/// Combines the raw coverage data of the jobs it needs.
+/// Combines the raw coverage data of the jobs it needs; in `finally` without `needs`, that of all jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CoverageReport {
@@ -69,7 +69,7 @@ pub struct CoverageReport {
     pub threshold: Option<i32>,
 }
 
-/// Sends coverage to Codecov with its own command-line program.
+/// Sends coverage to Codecov with its own command-line program; skipped in pull requests of forks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CodecovUpload {
@@ -78,8 +78,11 @@ pub struct CodecovUpload {
     pub token_secret_ref: Option<super::pod::LocalName>,
     /// Codecov's flags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_./-]+$")))]
     pub flags: Vec<String>,
+    /// Whether an upload that fails also fails the run, default false: it is reported.
+    #[serde(default)]
+    pub fail_on_error: bool,
 }
 
 /// Writes the deployment manifests of a version as artifacts.

@@ -15,8 +15,10 @@ use super::keys::Keys;
 use super::place::{Place, RunPlace};
 use super::refusal::Refusal;
 
-/// Whom the collector's token is for.
-const AUDIENCE: &str = "timetracker-artifacts";
+/// Whom a token is for that writes: every collector's. It reads nothing.
+const WRITE: &str = "timetracker-artifacts";
+/// Whom a token is for that reads: only of jobs whose step takes artifacts of others. It writes nothing.
+const READ: &str = "timetracker-artifacts-read";
 const MAX_TOKEN: usize = 8 << 10;
 /// How far the clocks of the nodes may differ, in seconds.
 const LEEWAY: u64 = 30;
@@ -53,14 +55,14 @@ impl Access {
     /// # Errors
     /// When it has no valid token of that place's own pod.
     pub(super) async fn write(&self, headers: &HeaderMap, place: &Place) -> Result<(), Refusal> {
-        let identity = self.identity(bearer(headers).ok_or(Refusal::Unauthenticated)?).await?;
+        let identity = self.identity(bearer(headers).ok_or(Refusal::Unauthenticated)?, WRITE).await?;
         if identity.writes(place) { Ok(()) } else { Err(Refusal::Forbidden) }
     }
 
     /// Whether the request may read there.
     ///
     /// # Errors
-    /// When it is neither local nor has a token for reading or one of a pod of that run.
+    /// When it is neither local nor has the token for reading everything, or one for reading of a pod of that run.
     pub(super) async fn read(&self, headers: &HeaderMap, peer: IpAddr, run: &RunPlace) -> Result<(), Refusal> {
         let Some(token) = bearer(headers) else {
             return if is_forwarded(headers, peer) { Ok(()) } else { Err(Refusal::Unauthenticated) };
@@ -69,11 +71,11 @@ impl Access {
         if self.read_token.is_some_and(|expected| expected == hash(token)) {
             return Ok(());
         }
-        let identity = self.identity(token).await?;
+        let identity = self.identity(token, READ).await?;
         if identity.reads(run) { Ok(()) } else { Err(Refusal::Forbidden) }
     }
 
-    async fn identity(&self, token: &str) -> Result<JobIdentity, Refusal> {
+    async fn identity(&self, token: &str, audience: &str) -> Result<JobIdentity, Refusal> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refusal::Unauthenticated)?;
         let id = header.kid.ok_or(Refusal::Unauthenticated)?;
         let found = self.keys.find(&id).await.map_err(|error| {
@@ -84,7 +86,7 @@ impl Access {
         let mut validation = Validation::new(key.algorithm);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
-        validation.set_audience(&[AUDIENCE]);
+        validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "aud"]);
         if let Some(issuer) = &self.issuer {
             validation.set_issuer(&[issuer]);

@@ -5,8 +5,9 @@
 //! - **Writing** takes the token that kubelet gave to the collector (audience `timetracker-artifacts`). It is verified
 //!   offline by the cluster's public keys and opens only the path of the pod that it was issued to. The token of a pod
 //!   that was deleted lives until it expires, an hour at most, and still opens nothing but that pod's path.
-//! - **Reading** takes the token of a pod of the same run, or the token in `--read-token-file`, or a connection from
-//!   the store's own loopback. That is where `kubectl port-forward` arrives, so whoever may forward ports in the
+//! - **Reading** takes a token of another audience (`timetracker-artifacts-read`), which only pods of steps have that
+//!   take artifacts of other jobs, and which opens their own run and nothing else; or the token in `--read-token-file`,
+//!   or a connection from the store's own loopback. That is where `kubectl port-forward` arrives, so whoever may forward ports in the
 //!   store's namespace reads everything.
 //!
 //! ```text

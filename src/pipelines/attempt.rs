@@ -148,7 +148,7 @@ fn no_pod(job: &Job, stop: Option<&Stop>, now: Timestamp) -> Judgement {
 
 fn while_waiting(pod: &Pod, waiting: &Waiting, stop: Option<&Stop>, now: Timestamp) -> Judgement {
     if is_terminal(pod) {
-        return over(match (stop, failure::of_source(pod)) {
+        return over(match (stop, failure::of_init(pod)) {
             (Some(stop), _) => stop.result(),
             (None, Some(result)) => result,
             (None, None) => {
@@ -162,7 +162,7 @@ fn while_waiting(pod: &Pod, waiting: &Waiting, stop: Option<&Stop>, now: Timesta
         WaitCause::ImageMissing => (Duration::ZERO, FailureClass::Configuration),
         WaitCause::ImagePull => (PULL_LIMIT, FailureClass::ImagePull),
         WaitCause::MissingReference => (REFERENCE_LIMIT, FailureClass::Configuration),
-        WaitCause::InitFailed => match failure::of_source(pod) {
+        WaitCause::InitFailed => match failure::of_init(pod) {
             Some(result) => return over(result),
             None => (SERVICE_LIMIT, FailureClass::ServiceNotReady),
         },

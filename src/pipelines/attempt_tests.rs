@@ -18,6 +18,7 @@ fn expected(agent: bool, collector: bool) -> Expectations {
         reports: if collector { vec![ReportKind::JUnit] } else { Vec::new() },
         outputs: vec!["version".to_owned()],
         resolves: false,
+        coverage: None,
     }
 }
 
@@ -261,4 +262,68 @@ fn a_volumes_missing_secret_is_told_at_once_and_given_up_after_half_a_minute() {
     let then = still(lacking(judged(30), Some(&pod), Some(text), at(30)));
     assert_eq!(then.stop, Some((FailureClass::Configuration, text.to_owned())));
     assert_eq!(lacking(judged(30), Some(&pod), None, at(30)), judged(30));
+}
+
+#[rstest]
+#[case(r#"{"coverage":5000}"#, None, None)]
+#[case(
+    r#"{"coverage":4999}"#,
+    Some(FailureClass::CoverageBelowThreshold),
+    Some("49.9 % of the lines are covered, at least 50 % must be")
+)]
+#[case(
+    r#"{"problem":"report `coverage.xml` is unreadable: x"}"#,
+    Some(FailureClass::CoverageBelowThreshold),
+    Some("nothing was measured: report")
+)]
+#[case("garbage", Some(FailureClass::Infrastructure), Some("can't be proved"))]
+fn a_coverage_report_must_have_measured_its_threshold(
+    #[case] report: &str,
+    #[case] failure: Option<FailureClass>,
+    #[case] evidence: Option<&str>,
+) {
+    let pod = pod("Succeeded", with_collector(ended(0, "Completed", ""), report), json!({}));
+    let goal = crate::pipelines::steps::CoverageGoal { threshold: Some(5_000) };
+    let expected = Expectations { reports: vec![ReportKind::Coverage], coverage: Some(goal), ..expected(true, true) };
+    let told = result(judge(&job(json!({})), Some(&pod), &expected, at(20)));
+    assert_eq!(told.failure, failure);
+    assert!(evidence.is_none_or(|evidence| told.message.as_ref().unwrap().contains(evidence)), "{told:?}");
+}
+
+#[test]
+fn a_success_says_what_it_did_without() {
+    let mut status = with_collector(ended(0, "Completed", ""), r#"{"coverage":8000}"#);
+    let fetched = r#"{"outcome":"Fetched","files":3,"missing":"no coverage data of smoke-tests"}"#;
+    let fetch = json!({"terminated": {"exitCode": 0, "message": fetched, "finishedAt": at(3).to_string()}});
+    status["initContainerStatuses"].as_array_mut().unwrap().push(container("fetch", fetch));
+    let pod = pod("Succeeded", status, json!({}));
+    let told = result(judge(
+        &job(json!({})),
+        Some(&pod),
+        &Expectations { reports: Vec::new(), ..expected(true, true) },
+        at(20),
+    ));
+    assert_eq!(told.phase, JobPhase::Succeeded);
+    assert_eq!(told.message.as_deref(), Some("no coverage data of smoke-tests"));
+}
+
+#[test]
+fn a_job_that_promised_coverage_and_measured_none_says_so() {
+    let pod = pod("Succeeded", with_collector(ended(0, "Completed", ""), "{}"), json!({}));
+    let expected = Expectations { reports: vec![ReportKind::Coverage], ..expected(true, true) };
+    let told = result(judge(&job(json!({})), Some(&pod), &expected, at(20)));
+    assert_eq!(told.phase, JobPhase::Succeeded);
+    assert!(told.message.unwrap().contains("--cov"));
+}
+
+#[rstest]
+#[case("Nothing", FailureClass::CoverageBelowThreshold)]
+#[case("Unreachable", FailureClass::Infrastructure)]
+fn a_fetch_that_failed_is_told_by_its_cause(#[case] failure: &str, #[case] class: FailureClass) {
+    let report = format!(r#"{{"outcome":"Failed","failure":"{failure}","message":"no coverage data of a"}}"#);
+    let state = json!({"terminated": {"exitCode": 1, "message": report, "finishedAt": at(3).to_string()}});
+    let pod = pod("Failed", json!({"initContainerStatuses": [container("fetch", state)]}), json!({}));
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(true, true), at(20)));
+    assert_eq!(told.failure, Some(class));
+    assert!(told.message.unwrap().contains("no coverage data of a"));
 }

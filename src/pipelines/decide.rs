@@ -242,6 +242,7 @@ fn untouched(accepted: &Accepted, phase: JobPhase) -> Vec<CellView> {
                 attempt: None,
                 result: None,
                 forgiven: node.spec.continue_on_error,
+                combines: node.spec.coverage_report.is_some(),
             })
         })
         .collect()

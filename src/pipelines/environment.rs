@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMapKeySelector, EnvVar, EnvVarSource, SecretKeySelector};
 
 use super::graph::Cell;
+use super::inputs;
 use super::jobs::{RunContext, needs_collector};
 use super::names::variable;
 use super::pods::{HOME, OUTPUTS_FILE, REPORTS};
 use super::services;
 use super::settings::Settings;
-use crate::api::job::{JobSpec, ServiceSpec};
+use super::steps::Step;
+use crate::api::job::{JobSpec, ReportKind, ServiceSpec};
 use crate::api::pod::{EnvironmentVariable, SecretKey};
 use crate::workload::{escape_env, network_variables};
 
@@ -78,6 +80,16 @@ pub fn of_job(
     if needs_collector(job) {
         env.push(literal("REPORTS", REPORTS));
         env.push(literal("OUTPUTS", OUTPUTS_FILE));
+    }
+    if job.reports.contains(&ReportKind::Coverage) {
+        // Where coverage and pytest-cov leave their raw data; from there the collector takes it.
+        env.push(literal("COVERAGE_FILE", &format!("{REPORTS}/.coverage")));
+    }
+    if let Some(step) = Step::of(job) {
+        if step.reads().is_some() {
+            env.push(literal("INPUTS", inputs::DIRECTORY));
+        }
+        env.extend(step.variables(run));
     }
     env.extend(beside.iter().flat_map(services::variables));
     env.extend(run.parameters.iter().map(|(name, value)| literal(&format!("PARAM_{}", variable(name)), value)));

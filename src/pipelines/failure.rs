@@ -3,7 +3,10 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::result::{JobResult, Stop};
-use crate::agent::report::{CollectReport, ExecReport, ResolveReport, SourceFailure, SourceReport, TestCounts};
+use super::steps::CoverageGoal;
+use crate::agent::report::{
+    CollectReport, ExecReport, FetchFailure, FetchReport, ResolveReport, SourceFailure, SourceReport, TestCounts,
+};
 use crate::api::job::ReportKind;
 use crate::api::run::FailureClass;
 use crate::workload::{ContainerEnd, Loss, container_end, read_report};
@@ -12,6 +15,8 @@ use crate::workload::{ContainerEnd, Loss, container_end, read_report};
 pub const MAIN: &str = "job";
 /// Name of the init container that fetches the commit.
 pub const SOURCE: &str = "source";
+/// Name of the init container that fetches artifacts of other jobs.
+pub const FETCH: &str = "fetch";
 /// Name of the sidecar that reads reports.
 pub const COLLECTOR: &str = "collector";
 
@@ -30,6 +35,8 @@ pub struct Expectations {
     pub outputs: Vec<String>,
     /// Whether the command answers which commit a ref names.
     pub resolves: bool,
+    /// The coverage that must have been measured.
+    pub coverage: Option<CoverageGoal>,
 }
 
 /// The result of a main container that ended.
@@ -46,10 +53,28 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
         None if end.exit_code == 0 => of_success(report.as_ref(), expected),
         None => of_exit(end, exec.as_ref(), report.as_ref(), pod, expected),
     };
+    let result = match without(pod) {
+        Some(missing) => result.noted(&missing),
+        None => result,
+    };
     let mut report = report.unwrap_or_default();
     report.outputs.retain(|name, _| expected.outputs.contains(name));
-    JobResult { tests: report.tests, coverage: report.coverage, outputs: report.outputs, ..result }
-        .ended(end.finished, seconds)
+    JobResult {
+        tests: report.tests,
+        markers: report.markers,
+        coverage: report.coverage,
+        outputs: report.outputs,
+        ..result
+    }
+    .ended(end.finished, seconds)
+}
+
+/// What the pod had to do without, of what it reads of other jobs.
+fn without(pod: &Pod) -> Option<String> {
+    match read_report(&container_end(pod, FETCH)?.message) {
+        Ok(FetchReport::Fetched { missing, .. }) => missing,
+        Ok(FetchReport::Failed { .. }) | Err(_) => None,
+    }
 }
 
 fn seconds_of(end: &ContainerEnd) -> Option<i64> {
@@ -58,30 +83,70 @@ fn seconds_of(end: &ContainerEnd) -> Option<i64> {
 
 /// Exit code 0 is a success only if what was promised was delivered.
 fn of_success(report: Option<&CollectReport>, expected: &Expectations) -> JobResult {
-    if !expected.reports.contains(&ReportKind::JUnit) {
-        return JobResult::succeeded();
-    }
+    let must_report = expected.reports.contains(&ReportKind::JUnit) || expected.coverage.is_some();
     let Some(report) = report else {
-        return JobResult::failed(
-            FailureClass::Infrastructure,
-            "the command ended with 0, but the collector left no report: its tests can't be proved",
-        );
+        return if must_report {
+            JobResult::failed(
+                FailureClass::Infrastructure,
+                "the command ended with 0, but the collector left no report: its tests and coverage can't be proved",
+            )
+        } else {
+            JobResult::succeeded()
+        };
     };
+    let tests = expected.reports.contains(&ReportKind::JUnit).then(|| of_reported_tests(report)).flatten();
+    let coverage = expected.coverage.and_then(|goal| of_coverage(report, goal));
+    let unmeasured =
+        expected.reports.contains(&ReportKind::Coverage) && report.coverage.is_none() && report.coverage_data == 0;
+    tests.or(coverage).unwrap_or_else(|| match report.problem.as_deref() {
+        Some(problem) => JobResult::succeeded().noted(problem),
+        None if unmeasured => JobResult::succeeded().noted("no coverage in $REPORTS; run the tests with --cov"),
+        None => JobResult::succeeded(),
+    })
+}
+
+/// How the reported tests fail the job; `None` when they don't.
+fn of_reported_tests(report: &CollectReport) -> Option<JobResult> {
     match report.tests {
-        Some(tests) if tests.failed > 0 => of_tests(tests),
-        Some(tests) if tests.run() > 0 => JobResult::succeeded(),
-        Some(tests) => JobResult::failed(
+        Some(tests) if tests.failed > 0 => Some(of_tests(tests)),
+        Some(tests) if tests.run() > 0 => None,
+        Some(tests) => Some(JobResult::failed(
             FailureClass::NoTestsCollected,
             &format!("no test was run, {} skipped: check markers and paths", tests.skipped),
-        ),
+        )),
         None => {
             let problem = report
                 .problem
                 .as_deref()
                 .unwrap_or("no JUnit report in $REPORTS; add --junitxml \"$REPORTS/junit.xml\"");
-            JobResult::failed(FailureClass::NoTestsCollected, &format!("exit code 0, but: {problem}"))
+            Some(JobResult::failed(FailureClass::NoTestsCollected, &format!("exit code 0, but: {problem}")))
         }
     }
+}
+
+/// How the measured coverage fails the job; `None` when it doesn't.
+fn of_coverage(report: &CollectReport, goal: CoverageGoal) -> Option<JobResult> {
+    let class = FailureClass::CoverageBelowThreshold;
+    match (report.coverage, goal.threshold) {
+        (Some(covered), Some(threshold)) if covered < threshold => {
+            let (percent, wanted) = (percent(covered), threshold / 100);
+            Some(JobResult::failed(
+                class,
+                &format!("{percent} % of the lines are covered, at least {wanted} % must be"),
+            ))
+        }
+        (Some(_), Some(_) | None) => None,
+        (None, Some(_) | None) => {
+            let problem = report.problem.as_deref().unwrap_or("no coverage.xml in $REPORTS");
+            Some(JobResult::failed(class, &format!("nothing was measured: {problem}")))
+        }
+    }
+}
+
+/// Hundredths of a percent as text with one decimal, cut and not rounded: 49.99 % is not 50 %.
+#[must_use]
+pub fn percent(hundredths: u32) -> String {
+    format!("{}.{}", hundredths / 100, hundredths % 100 / 10)
 }
 
 fn of_tests(tests: TestCounts) -> JobResult {
@@ -150,9 +215,31 @@ fn of_source_failure(failure: SourceFailure, message: &str) -> JobResult {
     JobResult::failed(class, &format!("source: {message}"))
 }
 
-/// The result of a pod whose init container `source` failed; `None` when it did not.
+/// The result of a pod of which an init container of ours failed; `None` when none did.
 #[must_use]
-pub fn of_source(pod: &Pod) -> Option<JobResult> {
+pub fn of_init(pod: &Pod) -> Option<JobResult> {
+    of_source(pod).or_else(|| of_fetch(pod))
+}
+
+fn of_fetch(pod: &Pod) -> Option<JobResult> {
+    let end = container_end(pod, FETCH).filter(|end| end.exit_code != 0)?;
+    let result = match read_report::<FetchReport>(&end.message) {
+        Ok(FetchReport::Failed { failure: FetchFailure::Nothing, message }) => {
+            JobResult::failed(FailureClass::CoverageBelowThreshold, &message)
+        }
+        Ok(FetchReport::Failed { failure: FetchFailure::Unreachable, message }) => {
+            JobResult::failed(FailureClass::Infrastructure, &format!("fetch: {message}"))
+        }
+        Ok(FetchReport::Fetched { .. }) | Err(_) => {
+            let words = if end.message.is_empty() { &end.reason } else { &end.message };
+            let text = format!("fetch ended with exit code {}: {words}", end.exit_code);
+            JobResult::failed(FailureClass::Infrastructure, &text)
+        }
+    };
+    Some(result.ended(end.finished, None))
+}
+
+fn of_source(pod: &Pod) -> Option<JobResult> {
     let end = container_end(pod, SOURCE).filter(|end| end.exit_code != 0)?;
     let result = match read_report::<SourceReport>(&end.message) {
         Ok(SourceReport::Failed { failure, message }) => of_source_failure(failure, &message),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::steps;
 use crate::api::job::{JobSpec, Matrix};
 use crate::api::pipeline::PipelineSpec;
 
@@ -55,7 +56,7 @@ pub struct Graph {
 /// One job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// As the pipeline says.
+    /// As the pipeline says; a built-in step is lowered.
     pub spec: JobSpec,
     /// Positions of the jobs it needs; all are lower than its own.
     pub needs: Vec<usize>,
@@ -136,7 +137,7 @@ impl Graph {
                     return Err(GraphError::TooManyCells);
                 }
                 places.insert(job.name.clone(), nodes.len());
-                nodes.push(Node { spec: (*job).clone(), needs, cells, is_finally: *is_finally, position });
+                nodes.push(Node { spec: steps::lowered(job), needs, cells, is_finally: *is_finally, position });
             }
             if nodes.len() == before {
                 return Err(GraphError::Cycle(circle(written, &places)));

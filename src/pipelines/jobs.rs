@@ -12,10 +12,12 @@ use super::definition::Definition;
 use super::environment;
 use super::failure::{Expectations, MAIN};
 use super::graph::{Cell, Node};
+use super::inputs::Inputs;
 use super::names;
 use super::pods;
 use super::services;
 use super::settings::Settings;
+use super::steps::Step;
 use crate::api::duration::Period;
 use crate::api::job::{Effects, JobSpec, ServiceSpec};
 use crate::api::names::CommitSha;
@@ -54,9 +56,12 @@ impl RunContext<'_> {
         self.spec.revision.as_ref().is_some_and(|revision| revision.pull_request.is_some())
     }
 
-    /// The services beside the job: its own before the defaults of the same name.
+    /// The services beside the job: its own before the defaults of the same name. A built-in step has none of these.
     #[must_use]
     pub fn services(&self, job: &JobSpec) -> Vec<ServiceSpec> {
+        if job.built_in().is_some() {
+            return job.services.clone();
+        }
         let defaults = self.definition.pipeline.defaults.iter().flat_map(|defaults| &defaults.services);
         let missing = defaults.filter(|default| !job.services.iter().any(|own| own.name == default.name));
         job.services.iter().chain(missing).cloned().collect()
@@ -85,6 +90,7 @@ impl RunContext<'_> {
             reports: job.reports.clone(),
             outputs: job.outputs.clone(),
             resolves: false,
+            coverage: Step::of(job).and_then(Step::coverage_goal),
         }
     }
 
@@ -133,9 +139,18 @@ pub fn effects(job: &JobSpec) -> Effects {
     job.effects.unwrap_or_default()
 }
 
-/// The Job of one attempt at one cell. `needs` are the outputs of the jobs it needs, as variables.
+/// What a job is given of the jobs before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Outputs of the jobs it needs, as variables.
+    pub outputs: BTreeMap<String, String>,
+    /// Artifacts that it reads.
+    pub inputs: Option<Inputs>,
+}
+
+/// The Job of one attempt at one cell.
 #[must_use]
-pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, needs: &BTreeMap<String, String>) -> Job {
+pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: &Given) -> Job {
     let spec = &node.spec;
     let options = run.pod_options(spec);
     let defaults = run.definition.pipeline.defaults.as_ref();
@@ -144,13 +159,13 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, needs: 
     let beside = run.services(spec);
     let timeout = run.timeout(spec);
     let resources = options.resources.as_ref().or(defaults.and_then(|defaults| defaults.resources.as_ref()));
-    let command = if agent { pods::agent_command(timeout) } else { pods::plain_command() };
+    let command = if agent { pods::agent_command(timeout, spec) } else { pods::plain_command() };
     let main = restricted_container(Container {
         name: MAIN.to_owned(),
         image: image.map(str::to_owned),
         command: Some(command),
         working_dir: Some(pods::WORKSPACE.to_owned()),
-        env: Some(environment::of_job(run, spec, cell, &beside, needs)),
+        env: Some(environment::of_job(run, spec, cell, &beside, &given.outputs)),
         resources: Some(pods::resources(resources, "50m", "64Mi", "1Gi")),
         volume_mounts: Some(pods::main_mounts(agent, run.settings, &options)),
         ..Container::default()
@@ -163,7 +178,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, needs: 
     if needs_collector(spec) {
         init.push(pods::collector(run, spec, &names::attempt_name(run.name, run.uid, &cell.name, attempt)));
     }
-    let pod = restricted_pod(
+    let mut pod = restricted_pod(
         PodSpec {
             containers: vec![main],
             init_containers: (!init.is_empty()).then_some(init),
@@ -175,6 +190,9 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, needs: 
         },
         Some(&options),
     );
+    if let Some(inputs) = &given.inputs {
+        inputs.attach(&mut pod, run);
+    }
     finish(run, &spec.name, &cell.name, attempt, spec.script().unwrap_or_default(), &options, pod)
 }
 

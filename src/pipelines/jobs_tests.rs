@@ -33,7 +33,7 @@ fn made(pipeline: Value, run: Value, settings: &Settings) -> Made {
     };
     let graph = Graph::of(&definition.pipeline).unwrap();
     let node = graph.node(0).unwrap();
-    let job = job(&context, node, node.cells.first().unwrap(), 1, &BTreeMap::new());
+    let job = job(&context, node, node.cells.first().unwrap(), 1, &Given::default());
     let text = serde_json::to_string(&job).unwrap();
     Made { job, text }
 }

@@ -14,6 +14,7 @@ mod environment;
 mod failure;
 mod gate;
 mod graph;
+mod inputs;
 mod jobs;
 pub mod names;
 mod observe;
@@ -25,6 +26,7 @@ mod services;
 mod settings;
 pub mod significance;
 mod status;
+mod steps;
 mod surroundings;
 
 pub use begin::revision_wanted;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::definition::Definition;
 use super::graph::{Graph, GraphError};
 use super::settings::Settings;
+use super::steps::Step;
 use crate::api::job::{JobSpec, ServiceSpec};
 use crate::api::names::{GitRef, NameError};
 use crate::api::pipeline::{ParamSpec, ParamType, Parameters};
@@ -125,7 +126,17 @@ pub fn accept(definition: &Definition, run: &PipelineRunSpec, settings: &Setting
         services("Pipeline spec.defaults", &defaults.services, is_pull_request, settings)?;
     }
     let default_image = defaults.and_then(|defaults| defaults.image.as_deref());
+    let written: Vec<&JobSpec> = definition.pipeline.jobs.iter().chain(&definition.pipeline.finally).collect();
     for node in graph.nodes() {
+        if let (Some(step), Some(written)) = (Step::of(&node.spec), written.get(node.position)) {
+            let at = |field: &str| format!("Pipeline job `{}`: {field}", node.spec.name);
+            let refuse = |(field, why): (&str, &str)| Refusal::Job { field: at(field), why: why.to_owned() };
+            step.check(&graph, node, written).map_err(refuse)?;
+            if step.reads().is_some() && settings.artifacts.is_none() {
+                let why = "it reads artifacts of other jobs, but the operator has no artifact store (artifacts.url)";
+                return Err(refuse((written.built_in().unwrap_or("run"), why)));
+            }
+        }
         job(&node.spec, default_image, is_pull_request, settings)?;
     }
     Ok(Accepted { graph, parameters })
@@ -157,7 +168,7 @@ fn revision(definition: &Definition, run: &PipelineRunSpec, graph: &Graph) -> Re
 fn job(job: &JobSpec, default_image: Option<&str>, is_pull_request: bool, settings: &Settings) -> Result<(), Refusal> {
     let at = |field: &str| format!("Pipeline job `{}`: {field}", job.name);
     let unsupported = |field: &str| Err(Refusal::NotSupported { field: at(field) });
-    if let Some(step) = job.built_in() {
+    if let Some(step) = job.built_in().filter(|_| Step::of(job).is_none()) {
         return unsupported(step);
     }
     if job.when.is_some() {

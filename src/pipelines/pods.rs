@@ -15,7 +15,7 @@ use super::jobs::RunContext;
 use super::names;
 use super::services;
 use super::settings::Settings;
-use crate::api::job::{History, JobSpec, ServiceSpec};
+use crate::api::job::{History, JobSpec, ReportKind, ServiceSpec};
 use crate::api::pod::PodOptions;
 use crate::workload::{self, escape_env, restricted_container};
 
@@ -29,6 +29,8 @@ pub const REPORTS: &str = "/timetracker/reports";
 pub const OUTPUTS_FILE: &str = "/timetracker/outputs/outputs";
 const OUTPUTS: &str = "/timetracker/outputs";
 const LOGS: &str = "/timetracker/logs";
+/// Where the agent puts its plugin for pytest, which tells the tests' markers.
+const PYTEST_PLUGINS: &str = "/timetracker/home/.timetracker/pytest";
 const BIN: &str = "/timetracker/bin";
 /// Where the script is mounted.
 pub const SCRIPT_DIRECTORY: &str = "/timetracker/script";
@@ -38,9 +40,11 @@ const TOKEN_DIRECTORY: &str = "/timetracker/token";
 /// What a pod may live longer than its command's timeout.
 pub const NET: Duration = Duration::from_secs(600);
 /// The agent in the agent's own image.
-const AGENT: &str = "timetracker-agent";
+pub const AGENT: &str = "timetracker-agent";
 
-fn words(words: &[&str]) -> Vec<String> {
+/// Words of a command as kubelet must be told them.
+#[must_use]
+pub fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| escape_env(word)).collect()
 }
 
@@ -52,9 +56,9 @@ pub fn plain_command() -> Vec<String> {
 
 /// The command of a pod with the agent, which counts the timeout from the command's start.
 #[must_use]
-pub fn agent_command(timeout: Duration) -> Vec<String> {
+pub fn agent_command(timeout: Duration, job: &JobSpec) -> Vec<String> {
     let timeout = format!("{}s", timeout.as_secs().max(1));
-    words(&[
+    let mut command = words(&[
         "/timetracker/bin/timetracker-agent",
         "exec",
         "--timeout",
@@ -63,11 +67,12 @@ pub fn agent_command(timeout: Duration) -> Vec<String> {
         "20s",
         "--log-dir",
         LOGS,
-        "--",
-        "/bin/sh",
-        "-e",
-        "/timetracker/script/run.sh",
-    ])
+    ]);
+    if job.reports.contains(&ReportKind::JUnit) {
+        command.extend(words(&["--pytest-plugins", PYTEST_PLUGINS]));
+    }
+    command.extend(words(&["--", "/bin/sh", "-e", "/timetracker/script/run.sh"]));
+    command
 }
 
 /// The init container that fetches the commit, or only brings the agent.
@@ -146,7 +151,9 @@ pub fn collector(run: &RunContext<'_>, job: &JobSpec, attempt: &str) -> Containe
     Container { restart_policy: Some("Always".to_owned()), ..container }
 }
 
-fn agent_container(
+/// A container of the agent's own image.
+#[must_use]
+pub fn agent_container(
     name: &str,
     settings: &Settings,
     command: Vec<String>,
@@ -292,7 +299,9 @@ pub fn mount(name: &str, path: &str) -> VolumeMount {
     VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
 }
 
-fn read_only(mount: VolumeMount) -> VolumeMount {
+/// The same, read-only.
+#[must_use]
+pub fn read_only(mount: VolumeMount) -> VolumeMount {
     VolumeMount { read_only: Some(true), ..mount }
 }
 

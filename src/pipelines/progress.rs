@@ -13,10 +13,12 @@ use super::effect::Effect;
 use super::failure::Expectations;
 use super::gate::{Gate, worst};
 use super::graph::{Cell, Graph, Node};
-use super::jobs::{self, RunContext};
+use super::inputs::Inputs;
+use super::jobs::{self, Given, RunContext};
 use super::names;
 use super::observe::Observed;
 use super::result::{JobResult, Stop};
+use super::steps::Step;
 use crate::api::job::Effects;
 use crate::api::run::{FailureClass, JobPhase};
 use crate::cluster::references;
@@ -68,6 +70,8 @@ pub struct CellView {
     pub result: Option<JobResult>,
     /// Whether a failure fails nothing else.
     pub forgiven: bool,
+    /// Whether its coverage is that of several jobs together.
+    pub combines: bool,
 }
 
 /// Where the walk came to.
@@ -141,6 +145,7 @@ impl<'a> Walk<'a> {
             reports: Vec::new(),
             outputs: Vec::new(),
             resolves: true,
+            coverage: None,
         };
         let attempts = self.attempts(names::RESOLVE, &expected, RESOLVE_ATTEMPTS, Effects::Idempotent);
         match attempts.judgement {
@@ -192,7 +197,11 @@ impl<'a> Walk<'a> {
             .collect();
         let retried =
             |attempts: &Attempts, result: &JobResult| effects != Effects::Once && retries.allow(attempts, result);
-        let gate = Gate::of(graph, node, &self.finals);
+        let absent = Step::of(spec).and_then(|step| step.absent_from(self.run));
+        let gate = match (Gate::of(graph, node, &self.finals), absent) {
+            (Gate::Open, Some(why)) => Gate::Skip(why),
+            (gate, Some(_) | None) => gate,
+        };
         let fails_fast = node.spec.matrix.as_ref().is_some_and(|matrix| matrix.fail_fast.unwrap_or(true));
         let failed = fails_fast
             && !spec.continue_on_error
@@ -237,6 +246,7 @@ impl<'a> Walk<'a> {
             attempt: (attempts.number > 0).then_some(attempts.number),
             result: None,
             forgiven: node.spec.continue_on_error,
+            combines: node.spec.coverage_report.is_some(),
         };
         match &attempts.judgement {
             Some(Judgement::Going(going)) => {
@@ -288,8 +298,8 @@ impl<'a> Walk<'a> {
             let claim = jobs::claim(self.run, &node.spec.name, &cell.name, &observation);
             self.starts.push(Effect::Claim(Box::new(claim)));
         }
-        let outputs = self.outputs(graph, node);
-        let job = jobs::job(self.run, node, cell, attempt, &outputs);
+        let given = Given { outputs: self.outputs(graph, node), inputs: Inputs::of(graph, node, &self.cells) };
+        let job = jobs::job(self.run, node, cell, attempt, &given);
         let view = CellView { phase: JobPhase::Starting, job: Some(job.name_any()), attempt: Some(attempt), ..view };
         let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
         if pod.is_some_and(|pod| !references(pod).is_empty()) {

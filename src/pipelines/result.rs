@@ -7,7 +7,7 @@ use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::report::TestCounts;
+use crate::agent::report::{MarkerCounts, TestCounts};
 use crate::api::conditions::printable;
 use crate::api::names::CommitSha;
 use crate::api::run::{FailureClass, JobPhase};
@@ -36,6 +36,9 @@ pub struct JobResult {
     /// Test counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tests: Option<TestCounts>,
+    /// Test counts by marker.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub markers: BTreeMap<String, MarkerCounts>,
     /// Line coverage in hundredths of a percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<u32>,
@@ -58,6 +61,7 @@ impl JobResult {
             seconds: None,
             finished: None,
             tests: None,
+            markers: BTreeMap::new(),
             coverage: None,
             outputs: BTreeMap::new(),
             commit: None,
@@ -74,6 +78,16 @@ impl JobResult {
             message: Some(printable(message.trim(), MAX_JOB_MESSAGE)),
             ..Self::succeeded()
         }
+    }
+
+    /// The same, with something to know beside what it says already.
+    #[must_use]
+    pub fn noted(self, note: &str) -> Self {
+        let message = match &self.message {
+            Some(message) => format!("{message}; {note}"),
+            None => note.to_owned(),
+        };
+        Self { message: Some(printable(message.trim(), MAX_JOB_MESSAGE)), ..self }
     }
 
     /// The same, ended at that time after that many seconds.

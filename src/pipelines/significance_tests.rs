@@ -90,6 +90,7 @@ fn whatever_is_judged_otherwise_is_a_change() {
         reports: Vec::new(),
         outputs: Vec::new(),
         resolves: false,
+        coverage: None,
     };
     let job = Job::default();
     let pods: Vec<Pod> = life().into_iter().chain(hindered()).collect();

@@ -1,18 +1,24 @@
 //! The run's status: a projection of the world, bounded in size.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::failure::percent;
 use super::names::short_hash;
 use super::observe::Observed;
 use super::progress::CellView;
 use super::result::{MAX_JOB_MESSAGE, Outcome};
+use crate::agent::report::is_marker;
 use crate::api::conditions::{Statement, Verdict, printable, restate, types};
 use crate::api::names::CommitSha;
 use crate::api::run::{CoverageStatus, FailureClass, JobPhase, JobStatus, RunStatus, TestStatus};
 
 /// The most bytes of one job's entry as JSON.
 pub const MAX_JOB_BYTES: usize = 300;
+/// The most markers that a run's test counts are broken down by.
+const MAX_MARKERS: usize = 40;
 /// The longest name that an entry shows.
 const MAX_NAME: usize = 100;
 
@@ -194,6 +200,7 @@ fn entry(cell: &CellView) -> JobStatus {
         job: cell.job.clone(),
         attempt: cell.attempt.and_then(|attempt| i32::try_from(attempt).ok()),
         seconds: result.and_then(|result| result.seconds),
+        coverage: result.and_then(|result| result.coverage).map(percent),
     })
 }
 
@@ -229,7 +236,7 @@ pub fn shown_name(cell: &str) -> String {
 
 fn tests_of(cells: &[CellView]) -> Option<TestStatus> {
     let counts = cells.iter().filter_map(|cell| cell.result.as_ref()?.tests);
-    counts.fold(None, |sum: Option<TestStatus>, count| {
+    let sum = counts.fold(None, |sum: Option<TestStatus>, count| {
         let sum = sum.unwrap_or_default();
         Some(TestStatus {
             passed: sum.passed + i64::from(count.passed),
@@ -237,13 +244,32 @@ fn tests_of(cells: &[CellView]) -> Option<TestStatus> {
             skipped: sum.skipped + i64::from(count.skipped),
             ..sum
         })
-    })
+    })?;
+    Some(TestStatus { by_marker: markers_of(cells), ..sum })
 }
 
-/// The coverage of the job that ends last among those that measured it: combining several is a step of its own.
+/// `passed/all` by marker, of all cells together: the markers with most tests.
+fn markers_of(cells: &[CellView]) -> BTreeMap<String, String> {
+    let mut sums: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for (name, counts) in cells.iter().filter_map(|cell| cell.result.as_ref()).flat_map(|result| &result.markers) {
+        let (passed, all) = sums.entry(name).or_default();
+        *passed += u64::from(counts.passed());
+        *all += u64::from(counts.all());
+    }
+    let mut ordered: Vec<(&str, (u64, u64))> = sums.into_iter().filter(|(name, _)| is_marker(name)).collect();
+    ordered.sort_by_key(|(name, (_, all))| (std::cmp::Reverse(*all), *name));
+    ordered.truncate(MAX_MARKERS);
+    ordered.into_iter().map(|(name, (passed, all))| (name.to_owned(), format!("{passed}/{all}"))).collect()
+}
+
+/// The coverage of several jobs together, if a step combined it; else that of the last job that measured any.
 fn coverage_of(cells: &[CellView]) -> Option<CoverageStatus> {
-    let percent = cells.iter().rev().find_map(|cell| cell.result.as_ref()?.coverage)?;
-    Some(CoverageStatus { percent: format!("{}.{}", percent / 100, percent % 100 / 10) })
+    let measured = |cell: &CellView| cell.result.as_ref()?.coverage;
+    let combined = cells.iter().rev().filter(|cell| cell.combines).find_map(measured);
+    // Where the combining step failed, no single job's coverage is told as that of the run.
+    let combines = cells.iter().any(|cell| cell.combines);
+    let last = || cells.iter().rev().find_map(measured).filter(|_| !combines);
+    combined.or_else(last).map(|hundredths| CoverageStatus { percent: percent(hundredths) })
 }
 
 /// How the run ended, once every cell is final.

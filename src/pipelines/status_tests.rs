@@ -13,6 +13,7 @@ fn cell(name: &str, message: &str) -> CellView {
         attempt: Some(1),
         result: Some(JobResult::failed(FailureClass::CommandFailure, message).ended(None, Some(123_456))),
         forgiven: false,
+        combines: false,
     }
 }
 
@@ -80,4 +81,39 @@ fn the_patch_takes_away_what_is_not_said_any_more() {
     let value = patch(&RunStatus::default());
     assert!(value.get("completionTime").unwrap().is_null());
     assert!(value.get("jobs").unwrap().is_null());
+}
+
+fn measured(name: &str, coverage: Option<u32>, combines: bool) -> CellView {
+    let result = JobResult { coverage, ..JobResult::succeeded() };
+    CellView { phase: JobPhase::Succeeded, result: Some(result), combines, ..cell(name, "") }
+}
+
+#[test]
+fn the_runs_coverage_is_the_combined_one_and_never_a_single_jobs_in_its_place() {
+    let percent = |cells: &[CellView]| coverage_of(cells).map(|coverage| coverage.percent);
+    let (one, other) = (measured("a", Some(8_137), false), measured("b", Some(4_000), false));
+    assert_eq!(percent(&[one.clone(), other.clone()]).as_deref(), Some("40.0"), "of the last job");
+    let total = measured("total", Some(9_199), true);
+    assert_eq!(percent(&[one.clone(), total, other.clone()]).as_deref(), Some("91.9"), "cut, not rounded");
+    assert_eq!(percent(&[one.clone(), other, measured("total", None, true)]), None);
+    assert_eq!(entry(&one).coverage.as_deref(), Some("81.3"));
+}
+
+#[test]
+fn tests_are_broken_down_by_the_commonest_markers_of_all_jobs() {
+    let with = |markers: serde_json::Value| {
+        let result = serde_json::json!({"phase": "Succeeded", "tests": {"passed": 3, "failed": 1, "skipped": 0}, "markers": markers});
+        CellView { result: Some(serde_json::from_value(result).unwrap()), ..cell("a", "") }
+    };
+    let many: std::collections::BTreeMap<String, (u32, u32)> = (0..60).map(|n| (format!("m{n}"), (1, n))).collect();
+    let cells = [
+        with(serde_json::json!({"smoke": [2, 70], "unit": [1, 80], "no marker": [9, 99]})),
+        with(serde_json::json!({"smoke": [3, 30]})),
+        with(serde_json::json!(many)),
+    ];
+    let tests = tests_of(&cells).unwrap();
+    assert_eq!(tests.by_marker.get("smoke").map(String::as_str), Some("5/100"));
+    assert_eq!(tests.by_marker.get("unit").map(String::as_str), Some("1/80"));
+    assert_eq!((tests.by_marker.len(), tests.passed), (40, 9));
+    assert!(!tests.by_marker.contains_key("no marker") && !tests.by_marker.contains_key("m3"));
 }

@@ -66,6 +66,16 @@ fn receive(mut stream: TcpStream, status: &str, stored: &Stored) {
     let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
 }
 
+fn cobertura(hits: &[u8]) -> String {
+    let lines: String = hits.iter().map(|hits| format!("<line number=\"1\" hits=\"{hits}\"/>")).collect();
+    format!("<coverage line-rate=\"0.5\"><class><lines>{lines}</lines></class></coverage>")
+}
+
+fn names(archive: &[u8]) -> Vec<String> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
+    archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect()
+}
+
 /// A job's volume, with a report, outputs, a log and an artifact.
 fn volume() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -79,7 +89,8 @@ fn volume() -> TempDir {
         r#"<testsuites><testsuite name="s"><testcase name="a"/><testcase name="b"><failure message="m"/></testcase>
            </testsuite></testsuites>"#,
     );
-    write("reports/coverage.xml", r#"<coverage line-rate="0.5"/>"#);
+    write("reports/coverage.xml", &cobertura(&[1, 0]));
+    write("reports/.coverage", "raw data");
     write("outputs", "version=5.10.0\n");
     write("logs/head.log", "the start");
     write("logs/tail.log", "the end");
@@ -120,7 +131,8 @@ fn counts_outputs_logs_and_artifacts_are_told_and_kept() {
     assert!(finished.report.len() <= 1_024, "{}", finished.report);
     let report: CollectReport = finished.report();
     assert_eq!(report.tests, Some(TestCounts { passed: 1, failed: 1, skipped: 0 }));
-    assert_eq!((report.coverage, report.uploaded), (Some(5_000), 5));
+    assert_eq!((report.coverage, report.uploaded), (Some(5_000), 6));
+    assert_eq!(report.coverage_data, 1);
     assert_eq!(report.outputs["version"], "5.10.0");
     let problem = report.problem.unwrap();
     assert!(problem.contains("`away` was not kept"), "{problem}");
@@ -130,12 +142,10 @@ fn counts_outputs_logs_and_artifacts_are_told_and_kept() {
     assert_eq!((token.as_str(), Some(Digest::of(summary))), ("Bearer t0ken", report.summary));
     assert_eq!(stored["/v1/artifacts/ci/run-1/unit-tests/log-head.txt"].1, b"the start");
     assert_eq!(stored["/v1/artifacts/ci/run-1/unit-tests/log-tail.txt"].1, b"the end");
-    assert!(stored.contains_key("/v1/artifacts/ci/run-1/unit-tests/test-results-unit-tests"));
-    let archive = &stored["/v1/artifacts/ci/run-1/unit-tests/coverage-html"].1;
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive.as_slice()));
-    let names: Vec<String> =
-        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
-    assert_eq!(names, ["index.html"], "links are left out");
+    let kept = |name: &str| names(&stored[&format!("/v1/artifacts/ci/run-1/unit-tests/{name}")].1);
+    assert_eq!(kept("test-results-unit-tests"), ["coverage.xml", "junit.xml"]);
+    assert_eq!(kept("coverage-data-unit-tests"), [".coverage"]);
+    assert_eq!(kept("coverage-html"), ["index.html"], "links are left out");
 }
 
 #[test]

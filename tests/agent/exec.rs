@@ -32,6 +32,29 @@ fn the_exit_code_of_the_command_is_the_containers() {
 }
 
 #[test]
+fn pytest_finds_the_plugin_behind_the_commands_own_path() {
+    let (logs, plugins) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = plugins.path().join("pytest");
+    let script = "python3 -c \"
+import importlib.metadata as m, sys
+print([p.load().__name__ for p in m.entry_points(group='pytest11') if p.name == 'timetracker_markers'])
+print(sys.path.index('/own') < sys.path.index('$1'))
+\"";
+    let mut arguments = vec!["exec", "--timeout", "60s", "--log-dir", logs.path().to_str().unwrap()];
+    let folder = folder.to_str().unwrap();
+    arguments.extend(["--pytest-plugins", folder, "--", "/bin/sh", "-c", script, "sh", folder]);
+    let finished = Agent::new(arguments).env("PYTHONPATH", "/own").run();
+    assert_eq!(finished.stdout, "['timetracker_markers']\nTrue\n", "{}", finished.stderr);
+}
+
+#[test]
+fn a_plugin_that_can_not_be_written_is_no_reason_not_to_run() {
+    let logs = tempfile::tempdir().unwrap();
+    let finished = exec(logs.path(), &["--timeout", "60s", "--pytest-plugins", "/proc/none"], "echo ran").run();
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(0), "ran\n"));
+}
+
+#[test]
 fn a_command_killed_by_a_signal_ends_with_128_and_the_signal() {
     assert_eq!(run("kill -KILL $$").0.code, Some(137));
 }

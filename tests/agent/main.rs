@@ -11,6 +11,7 @@
 mod collect;
 mod contract;
 mod exec;
+mod fetch;
 mod inspect;
 mod migrate;
 mod source;

@@ -42,13 +42,23 @@ async fn a_pod_reads_its_own_run_and_no_other() {
     let store = store(&[]).await;
     store.put(LOG, &store.own(), "text").await;
     for path in [LOG, RUN] {
-        let token = |namespace, pod| store.issuer.token(namespace, pod);
+        let token = |namespace, pod| store.issuer.reading_token(namespace, pod);
+        let writing = store.issuer.token("ci", POD);
         assert_eq!(store.get_from_pod(path, None).await, 401);
         assert_eq!(store.get_from_pod(path, Some("nonsense")).await, 401);
         assert_eq!(store.get_from_pod(path, Some(&token("ci", "run-1-9876543210-abcde"))).await, 200);
+        assert_eq!(store.get_from_pod(path, Some(&writing)).await, 401, "a collector's token reads nothing");
         assert_eq!(store.get_from_pod(path, Some(&token("ci", "run-2-9876543210-abcde"))).await, 403);
         assert_eq!(store.get_from_pod(path, Some(&token("other", POD))).await, 403);
     }
+}
+
+#[tokio::test]
+async fn a_token_for_reading_writes_nothing() {
+    let store = store(&[]).await;
+    let token = store.issuer.reading_token("ci", POD);
+    assert_eq!(store.put(LOG, &token, "text").await, 401);
+    assert!(store.files().is_empty());
 }
 
 #[tokio::test]

@@ -54,9 +54,16 @@ impl Issuer {
         jsonwebtoken::encode(&header, claims, &self.key).unwrap()
     }
 
-    /// The token of a pod.
+    /// The token of a pod, with which it writes.
     pub fn token(&self, namespace: &str, pod: &str) -> String {
         self.sign(&claims(namespace, pod))
+    }
+
+    /// The token of a pod, with which it reads.
+    pub fn reading_token(&self, namespace: &str, pod: &str) -> String {
+        let mut claims = claims(namespace, pod);
+        claims["aud"] = json!(["timetracker-artifacts-read"]);
+        self.sign(&claims)
     }
 }
 

@@ -3,10 +3,12 @@
 //! It waits to be told to stop, which kubelet does when the job's container has ended. It reports before it uploads
 //! and again afterwards: an upload that outlives the pod's grace costs artifacts, never the result.
 
+mod cobertura;
 mod files;
+mod markers;
 mod outputs;
 mod reports;
-mod store;
+pub(super) mod store;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,7 +66,13 @@ pub(super) async fn collect(
     terminate.asked().await;
     let summary = options.reports.as_deref().map(reports::read).unwrap_or_default();
     let mut problems = summary.problems.clone();
-    let mut collected = CollectReport { tests: summary.tests, coverage: summary.coverage, ..CollectReport::default() };
+    let mut collected = CollectReport {
+        tests: summary.tests,
+        markers: summary.markers.clone(),
+        coverage: summary.coverage,
+        coverage_data: options.reports.as_deref().map(coverage_data).unwrap_or_default(),
+        ..CollectReport::default()
+    };
     if let Some(file) = &options.outputs {
         let (outputs, refused) = read_outputs(file, &options.declared);
         collected.outputs = outputs;
@@ -115,14 +123,20 @@ async fn upload(
     if let Some((below, path)) =
         options.reports.as_deref().and_then(|reports| reports.parent().zip(reports.file_name()))
     {
-        let content = Content::Path { below: below.to_owned(), path: path.into() };
-        pending.push((format!("test-results-{job_name}"), content));
+        let folder = |keep| Content::Path { below: below.to_owned(), path: path.into(), keep };
+        pending.push((format!("test-results-{job_name}"), folder(|path| !is_coverage_data(path))));
+        if collected.coverage_data > 0 {
+            pending.push((format!("coverage-data-{job_name}"), folder(is_coverage_data)));
+        }
     }
     for (name, path) in &options.artifacts {
         let path = path.strip_prefix(&options.workspace).unwrap_or(path);
         // The workspace itself has no name below itself.
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        pending.push((name.clone(), Content::Path { below: options.workspace.clone(), path: path.to_owned() }));
+        pending.push((
+            name.clone(),
+            Content::Path { below: options.workspace.clone(), path: path.to_owned(), keep: |_| true },
+        ));
     }
     let deadline = Instant::now() + options.upload_timeout;
     for (name, content) in pending {
@@ -140,6 +154,18 @@ async fn upload(
             }
         }
     }
+}
+
+/// Raw data of coverage.py, as `COVERAGE_FILE` has it put at the top of the reports.
+fn is_coverage_data(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.starts_with(".coverage") && !path.contains('/'))
+}
+
+/// How many files of it there are. A folder that can't be listed was told of with the reports.
+fn coverage_data(reports: &Path) -> u32 {
+    let files = Folder::open(reports).and_then(|folder| folder.files()).unwrap_or_default();
+    let count = files.iter().filter(|found| is_coverage_data(&found.path)).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Head and tail of the log as `exec` keeps them, and its report.

@@ -1,6 +1,7 @@
 //! Test and coverage reports. They are written by the job, so they are data of unknown quality: everything is bounded
 //! before it is parsed, and counts are counted, never taken from an attribute that claims them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use junit_parser::{TestStatus, TestSuite};
@@ -8,8 +9,10 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use serde::Serialize;
 
+use super::cobertura::{self, Lines};
 use super::files::Folder;
-use crate::agent::report::TestCounts;
+use super::markers::Markers;
+use crate::agent::report::{MarkerCounts, TestCounts};
 
 /// The longest report, in bytes.
 const MAX_REPORT_BYTES: u64 = 32 * 1024 * 1024;
@@ -18,6 +21,8 @@ const MAX_TOTAL_BYTES: u64 = 128 * 1024 * 1024;
 /// Bounds within a report.
 const MAX_DEPTH: usize = 32;
 const MAX_ELEMENTS: usize = 100_000;
+/// A coverage report has one per line of code.
+const MAX_COVERAGE_ELEMENTS: usize = 1_000_000;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_TAG_BYTES: usize = 256 * 1024;
 /// How many failed tests the summary names, and how much it says of each.
@@ -35,6 +40,8 @@ pub(super) enum ReportError {
     Malformed(String),
     #[error("its line rate is no number from 0 to 1")]
     LineRate,
+    #[error("a line's hits are no number of hits")]
+    Hits,
 }
 
 /// All reports of a job together.
@@ -42,6 +49,8 @@ pub(super) enum ReportError {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Summary {
     pub(super) tests: Option<TestCounts>,
+    /// Test counts by marker.
+    pub(super) markers: BTreeMap<String, MarkerCounts>,
     /// Line coverage in hundredths of a percent.
     pub(super) coverage: Option<u32>,
     /// The first failed tests.
@@ -58,10 +67,18 @@ pub(super) struct FailedTest {
     pub(super) message: String,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     JUnit,
-    Coverage(u32),
+    Coverage,
     Other,
+}
+
+/// What is counted over all reports.
+#[derive(Debug, Default)]
+struct Counted {
+    markers: Markers,
+    lines: Option<Lines>,
 }
 
 /// Reads every `*.xml` below the folder.
@@ -82,6 +99,7 @@ pub(super) fn read(directory: &Path) -> Summary {
         }
     };
     let mut total = 0_u64;
+    let mut counted = Counted::default();
     for found in files.iter().filter(|found| found.path.extension().is_some_and(|extension| extension == "xml")) {
         let shown = found.path.display();
         total = total.saturating_add(found.size);
@@ -90,24 +108,29 @@ pub(super) fn read(directory: &Path) -> Summary {
             break;
         }
         let read = folder.read(&found.path, MAX_REPORT_BYTES).map_err(|error| error.to_string());
-        if let Err(error) = read.and_then(|text| summary.add(&text).map_err(|error| error.to_string())) {
+        if let Err(error) = read.and_then(|text| summary.add(&text, &mut counted).map_err(|error| error.to_string())) {
             summary.problems.push(format!("report `{shown}` is unreadable: {error}"));
         }
     }
+    summary.close(counted);
     summary
 }
 
 impl Summary {
-    fn add(&mut self, text: &[u8]) -> Result<(), ReportError> {
+    fn add(&mut self, text: &[u8], counted: &mut Counted) -> Result<(), ReportError> {
         match inspect(text)? {
-            Kind::Coverage(rate) => self.coverage = Some(rate),
+            Kind::Coverage => {
+                let (lines, problem) = cobertura::read(text)?;
+                counted.lines = Some(counted.lines.unwrap_or_default().with(lines));
+                self.problems.extend(problem.map(|problem| format!("coverage report: {problem}")));
+            }
             Kind::Other => {}
             Kind::JUnit => {
                 let suites =
                     junit_parser::from_reader(text).map_err(|error| ReportError::Malformed(error.to_string()))?;
                 let mut counts = self.tests.unwrap_or_default();
                 for suite in &suites.suites {
-                    self.count(suite, &mut counts);
+                    self.count(suite, &mut counts, &mut counted.markers);
                 }
                 self.tests = Some(counts);
             }
@@ -115,8 +138,18 @@ impl Summary {
         Ok(())
     }
 
-    fn count(&mut self, suite: &TestSuite, counts: &mut TestCounts) {
+    fn close(&mut self, counted: Counted) {
+        let (markers, problem) = counted.markers.told();
+        self.markers = markers;
+        self.problems.extend(problem);
+        self.coverage = counted.lines.and_then(Lines::rate);
+    }
+
+    fn count(&mut self, suite: &TestSuite, counts: &mut TestCounts, markers: &mut Markers) {
+        // What pytest names its suite; of other tools' tests no markers are expected.
+        let is_pytest = suite.name == "pytest";
         for case in &suite.cases {
+            markers.count(case, is_pytest, matches!(case.status, TestStatus::Success));
             let message = match &case.status {
                 TestStatus::Success => {
                     counts.passed = counts.passed.saturating_add(1);
@@ -136,7 +169,7 @@ impl Summary {
         }
         // The depth was bounded before this was parsed.
         for inner in &suite.suites {
-            self.count(inner, counts);
+            self.count(inner, counts, markers);
         }
     }
 }
@@ -161,13 +194,9 @@ fn inspect(text: &[u8]) -> Result<Kind, ReportError> {
             Event::DocType(_) => return Err(ReportError::DocumentType),
             Event::Start(tag) => {
                 depth += 1;
-                check(&tag, &mut elements)?;
-                first(&mut kind, &tag)?;
+                check(&tag, &mut elements, first(&mut kind, &tag))?;
             }
-            Event::Empty(tag) => {
-                check(&tag, &mut elements)?;
-                first(&mut kind, &tag)?;
-            }
+            Event::Empty(tag) => check(&tag, &mut elements, first(&mut kind, &tag))?,
             Event::End(_) => depth = depth.saturating_sub(1),
             Event::Text(_)
             | Event::CData(_)
@@ -186,10 +215,14 @@ fn inspect(text: &[u8]) -> Result<Kind, ReportError> {
     Ok(kind.unwrap_or(Kind::Other))
 }
 
-fn check(tag: &BytesStart<'_>, elements: &mut usize) -> Result<(), ReportError> {
+fn check(tag: &BytesStart<'_>, elements: &mut usize, kind: Kind) -> Result<(), ReportError> {
     *elements += 1;
-    if *elements > MAX_ELEMENTS {
-        return Err(ReportError::TooMuch(MAX_ELEMENTS, "elements"));
+    let most = match kind {
+        Kind::Coverage => MAX_COVERAGE_ELEMENTS,
+        Kind::JUnit | Kind::Other => MAX_ELEMENTS,
+    };
+    if *elements > most {
+        return Err(ReportError::TooMuch(most, "elements"));
     }
     if tag.len() > MAX_TAG_BYTES {
         return Err(ReportError::TooMuch(MAX_TAG_BYTES, "bytes in a tag"));
@@ -202,31 +235,13 @@ fn check(tag: &BytesStart<'_>, elements: &mut usize) -> Result<(), ReportError> 
     Ok(())
 }
 
-fn first(kind: &mut Option<Kind>, tag: &BytesStart<'_>) -> Result<(), ReportError> {
-    if kind.is_some() {
-        return Ok(());
-    }
-    *kind = Some(match tag.name().as_ref() {
+/// What a report is: its first element says it.
+fn first(kind: &mut Option<Kind>, tag: &BytesStart<'_>) -> Kind {
+    *kind.get_or_insert_with(|| match tag.name().as_ref() {
         "testsuites" | "testsuite" => Kind::JUnit,
-        "coverage" => Kind::Coverage(line_rate(tag)?),
+        "coverage" => Kind::Coverage,
         _ => Kind::Other,
-    });
-    Ok(())
-}
-
-/// Cobertura's `line-rate`, from 0 to 1, in hundredths of a percent.
-fn line_rate(tag: &BytesStart<'_>) -> Result<u32, ReportError> {
-    let attribute = tag.try_get_attribute("line-rate").ok().flatten().ok_or(ReportError::LineRate)?;
-    let text: &str = &attribute.value;
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if !matches!(whole, "0" | "1") || digits.len() != whole.len() + fraction.len() || text.len() > 40 {
-        return Err(ReportError::LineRate);
-    }
-    // Cut, not rounded: 79.999 % does not reach a threshold of 80 %.
-    let hundredths: String = fraction.chars().chain(std::iter::repeat('0')).take(4).collect();
-    let rate = whole.parse::<u32>().ok().zip(hundredths.parse::<u32>().ok());
-    rate.map(|(whole, fraction)| whole * 10_000 + fraction).filter(|rate| *rate <= 10_000).ok_or(ReportError::LineRate)
+    })
 }
 
 #[cfg(test)]
@@ -234,11 +249,12 @@ fn line_rate(tag: &BytesStart<'_>) -> Result<u32, ReportError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use rstest::rstest;
 
     fn add(text: &str) -> Result<Summary, ReportError> {
-        let mut summary = Summary::default();
-        summary.add(text.as_bytes()).map(|()| summary)
+        let (mut summary, mut counted) = (Summary::default(), Counted::default());
+        summary.add(text.as_bytes(), &mut counted)?;
+        summary.close(counted);
+        Ok(summary)
     }
 
     #[test]
@@ -255,20 +271,60 @@ mod tests {
         assert_eq!(summary.failures.first().unwrap().message, "boom\nassert 1 == 2");
     }
 
-    #[rstest]
-    #[case("0.8130", Some(8_130))]
-    #[case("0.79999999", Some(7_999))]
-    #[case("1", Some(10_000))]
-    #[case("1.0", Some(10_000))]
-    #[case("0", Some(0))]
-    #[case("1.5", None)]
-    #[case("NaN", None)]
-    #[case("-0.5", None)]
-    #[case("1e-1", None)]
-    #[case("", None)]
-    fn coverage_is_the_line_rate(#[case] rate: &str, #[case] expected: Option<u32>) {
-        let found = add(&format!("<coverage line-rate=\"{rate}\" version=\"7\"><packages/></coverage>"));
-        assert_eq!(found.ok().and_then(|summary| summary.coverage), expected);
+    #[test]
+    fn coverage_of_several_reports_is_that_of_all_their_lines() {
+        let report = |hits: &[u8]| {
+            let lines: String = hits.iter().map(|hits| format!("<line hits=\"{hits}\"/>")).collect();
+            format!("<coverage line-rate=\"1\"><class><lines>{lines}</lines></class></coverage>")
+        };
+        let (mut summary, mut counted) = (Summary::default(), Counted::default());
+        for text in [report(&[1, 1, 1]), report(&[0])] {
+            summary.add(text.as_bytes(), &mut counted).unwrap();
+        }
+        summary.close(counted);
+        assert_eq!(summary.coverage, Some(7_500));
+        assert!(summary.problems.iter().any(|problem| problem.contains("its lines say 0.00 %")), "{summary:?}");
+    }
+
+    #[test]
+    fn tests_are_counted_by_the_markers_that_each_says_of_itself() {
+        let case = |markers: &str, inner: &str| {
+            let property = format!("<property name=\"timetracker-markers\" value=\"{markers}\"/>");
+            format!("<testcase name=\"t\"><properties>{property}</properties>{inner}</testcase>")
+        };
+        let cases = [case("smoke routes", ""), case("smoke", "<failure message=\"m\"/>"), case("", "")].concat();
+        let summary = add(&format!("<testsuites><testsuite name=\"pytest\">{cases}</testsuite></testsuites>")).unwrap();
+        let told: Vec<(&str, u32, u32)> =
+            summary.markers.iter().map(|(name, counts)| (name.as_str(), counts.passed(), counts.all())).collect();
+        assert_eq!(told, [("routes", 1, 1), ("smoke", 1, 2)]);
+        assert!(summary.problems.is_empty(), "{summary:?}");
+    }
+
+    #[test]
+    fn tests_of_pytest_that_say_no_markers_are_a_problem_and_those_of_others_are_not() {
+        let told = |suite: &str| {
+            add(&format!("<testsuites><testsuite name=\"{suite}\"><testcase name=\"t\"/></testsuite></testsuites>"))
+        };
+        let summary = told("pytest").unwrap();
+        assert!(summary.problems.iter().any(|problem| problem.contains("1 tests say nothing")), "{summary:?}");
+        assert!(told("jest").unwrap().problems.is_empty());
+    }
+
+    #[test]
+    fn hostile_markers_are_dropped_and_bounded() {
+        let cases: String = (0..2_000)
+            .map(|number| {
+                let names = format!("m{number} {} a-b 1st &lt;b&gt; $(id)", "x".repeat(41));
+                format!(
+                    "<testcase name=\"t\"><properties><property name=\"timetracker-markers\" value=\"{names}\"/>\
+                     </properties></testcase>"
+                )
+            })
+            .collect();
+        let summary = add(&format!("<testsuite name=\"pytest\">{cases}</testsuite>")).unwrap();
+        assert_eq!(summary.markers.len(), 40);
+        assert!(summary.markers.keys().all(|name| name.starts_with('m')), "{:?}", summary.markers);
+        assert_eq!(summary.problems.len(), 1);
     }
 
     #[test]
@@ -281,6 +337,9 @@ mod tests {
             &nested,
             &format!("<testsuite{attributes}/>"),
             &many,
+            "<!DOCTYPE coverage [<!ENTITY a \"aaaa\">]><coverage line-rate=\"1\"/>",
+            "<coverage line-rate=\"7\"/>",
+            &format!("<coverage line-rate=\"1\">{}", "<class>".repeat(100)),
             "<testsuites><testsuite>",
             "<testsuites></testsuite>",
         ] {

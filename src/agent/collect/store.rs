@@ -1,20 +1,22 @@
-//! Uploads to the artifact store: `PUT {store}/v1/artifacts/{namespace}/{run}/{job}/{name}` with a bearer token.
+//! The artifact store: `PUT` and `GET` of `{store}/v1/artifacts/{namespace}/{run}/{job}/{name}` with a bearer token.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::{Method, Request, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
-use hyper::body::Frame;
+use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::files::{Entry, Folder};
@@ -23,11 +25,13 @@ use super::files::{Entry, Folder};
 const MAX_ARTIFACT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long a download may stand still.
+const IDLE: Duration = Duration::from_secs(30);
 const TRIES: u32 = 3;
 
-/// Why something was not uploaded.
+/// Why something was not brought to the store, or from there.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StoreError {
+pub(in crate::agent) enum StoreError {
     #[error("the store's URL can't be used: expected http://host:port")]
     Url,
     #[error("`{0}` can't be part of an artifact's path")]
@@ -57,11 +61,13 @@ pub(super) enum Content {
     /// A document made here.
     Document(Vec<u8>),
     /// A file or a folder below another one; a folder becomes a gzip-compressed tar archive.
-    Path { below: PathBuf, path: PathBuf },
+    ///
+    /// Of a folder, only the files are taken whose paths below it are to be kept.
+    Path { below: PathBuf, path: PathBuf, keep: fn(&Path) -> bool },
 }
 
 /// The place of one job in the store.
-pub(super) struct Store {
+pub(in crate::agent) struct Store {
     authority: String,
     path: String,
     token_file: PathBuf,
@@ -70,7 +76,7 @@ pub(super) struct Store {
 impl Store {
     /// # Errors
     /// When the URL or one of the names can't be used.
-    pub(super) fn new(url: &str, names: [&str; 3], token_file: &Path) -> Result<Self, StoreError> {
+    pub(in crate::agent) fn new(url: &str, names: [&str; 3], token_file: &Path) -> Result<Self, StoreError> {
         let uri: Uri = url.parse().map_err(|_| StoreError::Url)?;
         let authority = uri.authority().ok_or(StoreError::Url)?;
         if uri.scheme_str() != Some("http") || authority.as_str().contains('@') {
@@ -98,41 +104,95 @@ impl Store {
         }
     }
 
+    /// Downloads one artifact into the file, from its start; `false`: there is none. Tries again what may have been bad
+    /// luck.
+    ///
+    /// # Errors
+    /// When it is longer than `limit` bytes, the store does not answer or refuses, or the file can't be written.
+    pub(in crate::agent) async fn get(&self, name: &str, file: &mut File, limit: u64) -> Result<bool, StoreError> {
+        let path = format!("{}/{}", self.path, checked(name)?);
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match self.get_once(&path, file, limit).await {
+                Err(error) if error.is_transient() && tried < TRIES => sleep(Duration::from_secs(1)).await,
+                result => return result,
+            }
+        }
+    }
+
+    async fn get_once(&self, path: &str, file: &mut File, limit: u64) -> Result<bool, StoreError> {
+        file.set_len(0).and_then(|()| file.rewind()).map_err(StoreError::Content)?;
+        let (mut response, _connection) = self
+            .send(self.request(Method::GET, path)?, Empty::new().map_err(|never| match never {}).boxed_unsync())
+            .await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(false),
+            status => return Err(StoreError::Refused(status.as_u16())),
+        }
+        let mut received = 0_u64;
+        while let Some(frame) = timeout(IDLE, response.frame()).await.map_err(|error| unreachable(&error))? {
+            let Ok(chunk) = frame.map_err(|error| unreachable(&error))?.into_data() else { continue };
+            received = received.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+            if received > limit {
+                return Err(StoreError::Content(io::Error::other(format!("an artifact is larger than {limit} bytes"))));
+            }
+            file.write_all(&chunk).map_err(StoreError::Content)?;
+        }
+        Ok(true)
+    }
+
     async fn put_once(&self, path: &str, content: &Content) -> Result<(), StoreError> {
-        let unreachable = |error: &dyn std::fmt::Display| StoreError::Unreachable(error.to_string());
+        let (kind, body) = body(content).map_err(StoreError::Content)?;
+        let request = self.request(Method::PUT, path)?.header(header::CONTENT_TYPE, kind);
+        let (response, _connection) = self.send(request, body).await?;
+        let status = response.status();
+        let _ = Limited::new(response.into_body(), CHUNK_BYTES).collect().await;
+        if status.is_success() { Ok(()) } else { Err(StoreError::Refused(status.as_u16())) }
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<http::request::Builder, StoreError> {
         // Read each time: kubelet replaces it before it expires.
         let token = std::fs::read_to_string(&self.token_file).map(SecretString::from).map_err(StoreError::Token)?;
-        let (kind, body) = body(content).map_err(StoreError::Content)?;
-        let request = Request::builder()
-            .method(Method::PUT)
+        Ok(Request::builder()
+            .method(method)
             .uri(path)
             .header(header::HOST, &self.authority)
-            .header(header::CONTENT_TYPE, kind)
-            .header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret().trim()))
-            .body(body)
-            .map_err(|error| unreachable(&error))?;
+            .header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret().trim())))
+    }
+
+    async fn send(
+        &self,
+        request: http::request::Builder,
+        body: Body,
+    ) -> Result<(Response<Incoming>, Connection), StoreError> {
+        let request = request.body(body).map_err(|error| unreachable(&error))?;
         let stream = timeout(CONNECT, TcpStream::connect(&self.authority))
             .await
             .map_err(|error| unreachable(&error))?
             .map_err(|error| unreachable(&error))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
-        let connection = tokio::spawn(connection);
-        let response = sender.send_request(request).await;
-        let status = match response {
-            Ok(response) => {
-                let status = response.status();
-                let _ = Limited::new(response.into_body(), CHUNK_BYTES).collect().await;
-                status
-            }
-            Err(error) => {
-                connection.abort();
-                return Err(unreachable(&error));
-            }
-        };
-        connection.abort();
-        if status.is_success() { Ok(()) } else { Err(StoreError::Refused(status.as_u16())) }
+        let connection = Connection(tokio::spawn(async move {
+            let _ = connection.await;
+        }));
+        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
+        Ok((response, connection))
     }
+}
+
+/// A connection that ends with its only request.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn unreachable(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unreachable(error.to_string())
 }
 
 fn checked(name: &str) -> Result<&str, StoreError> {
@@ -146,12 +206,12 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 type Chunks = mpsc::Sender<io::Result<Frame<Bytes>>>;
 
 fn body(content: &Content) -> io::Result<(&'static str, Body)> {
-    let (below, path) = match content {
+    let (below, path, keep) = match content {
         Content::Document(bytes) => {
             let whole = Full::new(Bytes::from(bytes.clone())).map_err(|never| match never {});
             return Ok(("application/octet-stream", whole.boxed_unsync()));
         }
-        Content::Path { below, path } => (below, path),
+        Content::Path { below, path, keep } => (below, path, *keep),
     };
     let entry = Folder::open(below)?.entry(path)?;
     let kind = match &entry {
@@ -163,7 +223,7 @@ fn body(content: &Content) -> io::Result<(&'static str, Body)> {
         let mut writer = ChunkWriter { chunks: sender.clone(), buffer: Vec::with_capacity(CHUNK_BYTES) };
         let written = match entry {
             Entry::File(file) => copy(file, &mut writer),
-            Entry::Folder(folder) => archive(&folder, &mut writer),
+            Entry::Folder(folder) => archive(&folder, keep, &mut writer),
         };
         // An upload that was not read to its end must not look complete.
         if let Err(error) = written.and_then(|()| writer.flush()) {
@@ -183,10 +243,10 @@ fn too_large() -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("an artifact is larger than {MAX_ARTIFACT_BYTES} bytes"))
 }
 
-fn archive(folder: &Folder, writer: &mut impl Write) -> io::Result<()> {
+fn archive(folder: &Folder, keep: fn(&Path) -> bool, writer: &mut impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(GzEncoder::new(writer, Compression::fast()));
     let mut total = 0_u64;
-    for found in folder.files()? {
+    for found in folder.files()?.into_iter().filter(|found| keep(&found.path)) {
         // It may have gone, or turned into something else, since it was listed.
         let Ok(file) = folder.file(&found.path) else { continue };
         let size = file.metadata()?.len();

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod log;
+mod pytest;
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,6 +19,8 @@ pub(super) struct Options {
     pub(super) timeout: Duration,
     pub(super) grace: Duration,
     pub(super) log_directory: PathBuf,
+    /// Where the plugin for pytest goes; absent: none.
+    pub(super) pytest_plugins: Option<PathBuf>,
     pub(super) directory: Option<PathBuf>,
     pub(super) command: Vec<OsString>,
 }
@@ -36,9 +39,14 @@ pub(super) async fn run(options: Options, terminate: &mut Terminate) -> io::Resu
     fs::create_dir_all(&options.log_directory)?;
     let log = Shared::new(LogKeeper::create(&options.log_directory));
     let name = options.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let plugin = options.pytest_plugins.as_deref().map(pytest::provide).transpose().unwrap_or_else(|error| {
+        let told = format!("timetracker-agent: the plugin for pytest can't be written: {error}\n");
+        log.lock().keep(told.as_bytes());
+        None
+    });
     let specification = Specification {
         arguments: options.command,
-        environment: Vec::new(),
+        environment: plugin.into_iter().collect(),
         directory: options.directory,
         input: None,
         pass_on: PassOn::StandardOutput,
