@@ -1,4 +1,4 @@
-//! The values of our two charts: their JSON schemas, which Helm checks before it renders anything.
+//! The values of our charts: their JSON schemas, which Helm checks before it renders anything.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::GenerateError;
+use super::pipeline_values::PipelineValues;
 use crate::config::Configuration;
 
 /// Values of the chart `timetracker-operator`.
@@ -233,17 +234,26 @@ pub struct TrustedCaValues {
 /// # Errors
 /// When it can't be written as JSON.
 pub(super) fn operator_schema() -> Result<Value, GenerateError> {
+    Ok(values_schema::<OperatorValues>())
+}
+
+/// The schema of the values of the chart `timetracker-pipelines`.
+pub(super) fn pipelines_schema() -> Value {
+    values_schema::<PipelineValues>()
+}
+
+fn values_schema<T: JsonSchema>() -> Value {
     let mut schema = schemars::generate::SchemaSettings::draft07()
         .with(|settings| settings.inline_subschemas = true)
         .into_generator()
-        .into_root_schema_for::<OperatorValues>()
+        .into_root_schema_for::<T>()
         .to_value();
     without_foreign_parts(&mut schema);
     // Parts of a values file are given alone, so that nothing is required but what Helm itself fills in.
     if let Some(schema) = schema.as_object_mut() {
         schema.remove("required");
     }
-    Ok(schema)
+    schema
 }
 
 /// The schema of the chart `timetracker`: the release's spec, beside what names the object. Unknown keys are refused.

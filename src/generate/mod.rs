@@ -3,6 +3,7 @@
 //! `cargo xtask generate` writes these files; the test target `generated` fails when one of them drifts.
 
 pub mod chart_values;
+pub mod pipeline_values;
 mod reference;
 mod schema;
 
@@ -98,6 +99,10 @@ pub fn files() -> Result<Vec<GeneratedFile>, GenerateError> {
     files.push(GeneratedFile {
         path: "charts/timetracker-operator/values.schema.json".to_owned(),
         text: json_text("operator chart", &chart_values::operator_schema()?)?,
+    });
+    files.push(GeneratedFile {
+        path: "charts/timetracker-pipelines/values.schema.json".to_owned(),
+        text: json_text("pipelines chart", &chart_values::pipelines_schema())?,
     });
     files.push(GeneratedFile {
         path: "charts/timetracker/values.schema.json".to_owned(),

@@ -98,6 +98,18 @@ async fn kubectl_takes_every_sample() {
 }
 
 #[tokio::test]
+async fn every_rendering_of_the_pipelines_chart_is_taken() {
+    in_namespace("ttr-pipelines", |_, namespace| async move {
+        for sets in [vec![], vec!["codecov.enabled=true", "codecov.flags={unit}", "nodeSelector.disk=ssd"]] {
+            let rendered = tools::helm_template("pipelines", "charts/timetracker-pipelines", &namespace, &sets);
+            assert_taken_without_warning(&namespace, &sets.join(","), &rendered);
+        }
+        assert_taken_without_warning(&namespace, "config/pipelines", &tools::kustomize("config/pipelines"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn kustomize_renders_what_the_api_server_takes() {
     in_namespace("ttr-kustomize", |_, namespace| async move {
         let rendered = tools::kustomize("config/default").replace("timetracker-system", &namespace);

@@ -1,4 +1,4 @@
-//! config/default is generated from the chart and renders the same objects.
+//! config/default and config/pipelines are generated from the charts and render the same objects.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,21 +10,17 @@ use crate::{Objects, objects, tools};
 
 const RELEASE: &str = "timetracker-operator";
 const NAMESPACE: &str = "timetracker-system";
+const PIPELINES: &str = "charts/timetracker-pipelines";
 
-/// The chart's templates with default values as files below config/, without what only helm understands.
-fn files() -> BTreeMap<String, String> {
-    let rendered = tools::helm_template(RELEASE, "charts/timetracker-operator", NAMESPACE, &["crds.install=false"]);
+/// A chart's templates with default values as files below config/, without what only helm understands.
+fn files(rendered: &str, chart: &str, folder: fn(&str) -> &'static str) -> BTreeMap<String, String> {
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     for document in rendered.split("---\n# Source: ").filter(|part| !part.trim().is_empty()) {
         let (source, body) = document.split_once('\n').unwrap();
         let name = source.rsplit('/').next().unwrap();
-        let folder = if ["rbac.yaml", "serviceaccount.yaml"].contains(&name) { "rbac" } else { "default" };
-        let text = files.entry(format!("config/{folder}/{name}")).or_default();
-        text.push_str(if text.is_empty() {
-            "# Generated from charts/timetracker-operator by `cargo xtask generate`.\n"
-        } else {
-            "---\n"
-        });
+        let text = files.entry(format!("config/{}/{name}", folder(name))).or_default();
+        let head = format!("# Generated from charts/{chart} by `cargo xtask generate`.\n");
+        text.push_str(if text.is_empty() { &head } else { "---\n" });
         for line in body.lines().filter(|line| !line.trim_start().starts_with("helm.sh/chart:")) {
             text.push_str(&line.replace("managed-by: Helm", "managed-by: kustomize"));
             text.push('\n');
@@ -33,11 +29,11 @@ fn files() -> BTreeMap<String, String> {
     files
 }
 
-#[test]
-fn the_files_of_config_default_have_not_drifted_from_the_chart() {
+/// Compares the files, or writes them when `TIMETRACKER_UPDATE` is set.
+fn compare(files: BTreeMap<String, String>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut drifted = Vec::new();
-    for (path, text) in files() {
+    for (path, text) in files {
         if fs::read_to_string(root.join(&path)).is_ok_and(|written| written == text) {
             continue;
         }
@@ -48,6 +44,26 @@ fn the_files_of_config_default_have_not_drifted_from_the_chart() {
         }
     }
     assert!(drifted.is_empty(), "run `cargo xtask generate`; drifted: {drifted:?}");
+}
+
+#[test]
+fn the_files_of_config_default_have_not_drifted_from_the_chart() {
+    let rendered = tools::helm_template(RELEASE, "charts/timetracker-operator", NAMESPACE, &["crds.install=false"]);
+    let folder = |name: &str| if ["rbac.yaml", "serviceaccount.yaml"].contains(&name) { "rbac" } else { "default" };
+    compare(files(&rendered, "timetracker-operator", folder));
+}
+
+#[test]
+fn the_files_of_config_pipelines_have_not_drifted_from_the_chart() {
+    let rendered = tools::helm_template("pipelines", PIPELINES, "ci", &[]);
+    compare(files(&rendered, "timetracker-pipelines", |_| "pipelines"));
+}
+
+#[test]
+fn kustomize_and_helm_install_the_same_pipelines() {
+    let helm = without_tool(objects(&tools::helm_template("pipelines", PIPELINES, "ci", &[])));
+    assert_eq!(helm.len(), 4);
+    assert_eq!(helm, without_tool(objects(&tools::kustomize("config/pipelines"))));
 }
 
 /// Without the labels and annotations that say which tool installed an object.

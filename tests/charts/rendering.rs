@@ -4,11 +4,13 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use timetracker_operator::api::pipeline::Pipeline;
 use timetracker_operator::config::Configuration;
 
 use crate::{Objects, objects, tools};
 
 const CHART: &str = "charts/timetracker-operator";
+const PIPELINES: &str = "charts/timetracker-pipelines";
 
 fn render(sets: &[&str]) -> Objects {
     objects(&tools::helm_template("timetracker-operator", CHART, "timetracker-system", sets))
@@ -36,8 +38,8 @@ fn words(rule: &Value, key: &str) -> Vec<String> {
 }
 
 #[test]
-fn both_charts_pass_helms_own_lint_strictly() {
-    for chart in ["charts/timetracker-operator", "charts/timetracker"] {
+fn all_charts_pass_helms_own_lint_strictly() {
+    for chart in ["charts/timetracker-operator", "charts/timetracker", PIPELINES] {
         let mut command = Command::new(tools::helm());
         command.args(["lint", "--strict", "--kube-version", tools::OLDEST, chart]);
         tools::run(command).unwrap();
@@ -205,6 +207,11 @@ fn values_with_unknown_keys_or_wrong_types_are_refused_by_name() {
         ("charts/timetracker", "image.semvr=5", "semvr"),
         ("charts/timetracker", "values.replicaCount=two", "/values/replicaCount"),
         ("charts/timetracker", "values.ingres.enabled=true", "ingres"),
+        (PIPELINES, "codecov.enable=true", "enable"),
+        (PIPELINES, "coverage.threshold=101", "/coverage/threshold"),
+        (PIPELINES, "coverage.source=app; id", "/coverage/source"),
+        (PIPELINES, "image=ci $(id)", "/image"),
+        (PIPELINES, "codecov.flags={a b}", "/codecov/flags/0"),
     ] {
         let error = refusal(chart, &[set]);
         assert!(error.contains(words), "{chart} {set}: {error}");
@@ -224,4 +231,46 @@ fn the_release_chart_renders_its_values_as_the_spec() {
         one(&["image.version=5.10.0", "values.replicaCount=2", "hold.reason=audit"]),
         json!({ "image": { "version": "5.10.0" }, "values": { "replicaCount": 2 }, "hold": { "reason": "audit" } })
     );
+}
+
+fn pipeline(name: &str, sets: &[&str]) -> Pipeline {
+    let objects = objects(&tools::helm_template("pipelines", PIPELINES, "ci", sets));
+    serde_json::from_value(objects[&format!("Pipeline /{name}")].clone()).unwrap()
+}
+
+#[test]
+fn the_pipelines_chart_says_repository_image_room_and_threshold_in_every_pipeline() {
+    let sets = [
+        "repository=mine",
+        "image=registry.example.org/ci@sha256:0",
+        "resources.limits.memory=3Gi",
+        "nodeSelector.disk=ssd",
+        "coverage.threshold=80",
+    ];
+    for name in ["comprehensive-ci", "migration-check", "development-cd", "release-cd"] {
+        let spec = pipeline(name, &sets).spec;
+        assert_eq!(spec.repository_ref.unwrap().name, "mine");
+        let defaults = spec.defaults.unwrap();
+        assert_eq!(defaults.image.as_deref(), Some("registry.example.org/ci@sha256:0"));
+        assert_eq!(defaults.resources.unwrap().limits.unwrap()["memory"].0, "3Gi");
+        assert_eq!(defaults.pod.unwrap().node_selector["disk"], "ssd");
+        for step in spec.jobs.iter().chain(&spec.finally).filter_map(|job| job.coverage_report.as_ref()) {
+            assert_eq!(step.threshold, Some(80));
+        }
+    }
+}
+
+#[test]
+fn codecov_is_off_unless_it_is_asked_for() {
+    let uploads = |sets: &[&str]| {
+        let spec = pipeline("comprehensive-ci", sets).spec;
+        spec.finally.into_iter().filter_map(|job| Some((job.needs, job.codecov_upload?))).collect::<Vec<_>>()
+    };
+    assert!(uploads(&[]).is_empty());
+    let on = uploads(&["codecov.enabled=true", "codecov.flags={unit}"]);
+    assert_eq!(on.len(), 1);
+    assert_eq!(on[0].0, ["coverage-report"]);
+    assert_eq!(on[0].1.token_secret_ref.as_ref().unwrap().name, "codecov");
+    assert_eq!((on[0].1.flags.as_slice(), on[0].1.fail_on_error), (&["unit".to_owned()][..], false));
+    assert!(uploads(&["codecov.enabled=true", "codecov.tokenSecret="])[0].1.token_secret_ref.is_none());
 }

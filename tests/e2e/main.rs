@@ -8,6 +8,7 @@ mod full_node;
 mod git;
 mod installation;
 mod kill;
+mod pipelines;
 mod registry;
 mod releases;
 mod releases_disturbed;

@@ -11,7 +11,7 @@ pub const RUN: &str = "run";
 /// How long a run may take on a busy machine.
 pub const BOUND: u64 = 300;
 /// Python with everything that the sample app's tests need.
-const ENVIRONMENT: &str = "ghcr.io/drytrix/timetracker-ci:dev";
+pub const ENVIRONMENT: &str = "ghcr.io/drytrix/timetracker-ci:dev";
 /// Python and a shell.
 pub const PYTHON: &str = "docker.io/library/python:3.11-slim";
 

@@ -3,4 +3,5 @@
 mod interruptions;
 mod scenario;
 mod store;
+mod workflows;
 mod world;

@@ -277,7 +277,8 @@ impl World {
             }
         } else {
             let exit = main["terminated"]["exitCode"].as_i64().unwrap();
-            let message = json!({"tests": {"passed": 5, "failed": fate.failed_tests, "skipped": 1}}).to_string();
+            let message = json!({"tests": {"passed": 5, "failed": fate.failed_tests, "skipped": 1}, "coverage": 6_000})
+                .to_string();
             let collector = json!([{"name": "collector", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                 "state": {"terminated": {"exitCode": 0, "finishedAt": now, "message": message}}}]);
             let phase = if exit == 0 { "Succeeded" } else { "Failed" };

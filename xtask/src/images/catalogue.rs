@@ -38,7 +38,7 @@ pub enum Name {
     Operator,
     /// The agent
     Agent,
-    /// What the sample app's tests run in
+    /// What the sample app's pipelines run in
     TestEnvironment,
     /// An index that has nothing for this machine's processor
     OtherPlatform,
@@ -141,7 +141,8 @@ impl Catalogue {
             }
             Name::TestEnvironment => {
                 let python = self.debian("python", progress)?;
-                self.sample(&self.sample_folder(), progress).test_environment(python)?.push(registry, target)
+                let tools = self.repository.join("dev/images/test-environment.txt");
+                self.sample(&self.sample_folder(), progress).test_environment(&tools, python)?.push(registry, target)
             }
             Name::OtherPlatform => other_platform().push(registry, target),
             Name::Sample(version) => {
@@ -261,7 +262,7 @@ impl Name {
             Self::Postgres => "Postgres 16 with its client tools".to_owned(),
             Self::Operator => "the operator, from Dockerfile".to_owned(),
             Self::Agent => "the agent with git, from dev/images/agent.Dockerfile".to_owned(),
-            Self::TestEnvironment => "Python with all that the sample app's tests need".to_owned(),
+            Self::TestEnvironment => "Python with all that the sample app's tests and pipelines need".to_owned(),
             Self::OtherPlatform => "an index without an image for this processor".to_owned(),
             Self::Sample(version) => version.summary.clone(),
         }

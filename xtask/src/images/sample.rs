@@ -90,15 +90,15 @@ impl Sample<'_> {
             .indexed())
     }
 
-    /// What the app's tests need, without the app.
+    /// What the app's pipelines need, without the app: its tests' requirements and these further tools.
     ///
     /// # Errors
     /// When the dependencies can't be had.
-    pub fn test_environment(&self, python: Layer) -> Result<Image> {
+    pub fn test_environment(&self, tools: &Path, python: Layer) -> Result<Image> {
         // The second includes the first, whose content must count too.
         let requirements = self.folder.join("requirements.txt");
         let tests = self.folder.join("requirements-test.txt");
-        let dependencies = python::dependencies("tests", &[&requirements, &tests], self.store, self.progress)?;
+        let dependencies = python::dependencies("tests", &[&requirements, &tests, tools], self.store, self.progress)?;
         let users = Layer::Files(users(&python)?);
         Ok(python::image(python)
             .layer(dependencies)
