@@ -3,6 +3,7 @@
 pub mod conditions;
 pub mod duration;
 pub mod job;
+pub mod marks;
 pub mod names;
 pub mod pipeline;
 pub mod pod;

@@ -8,17 +8,11 @@ use crate::agent::report::{
     CollectReport, ExecReport, FetchFailure, FetchReport, ResolveReport, SourceFailure, SourceReport, TestCounts,
 };
 use crate::api::job::ReportKind;
+pub use crate::api::marks::{
+    COLLECTOR_CONTAINER as COLLECTOR, FETCH_CONTAINER as FETCH, MAIN_CONTAINER as MAIN, SOURCE_CONTAINER as SOURCE,
+};
 use crate::api::run::FailureClass;
 use crate::workload::{ContainerEnd, Loss, container_end, read_report};
-
-/// Name of the container with the command.
-pub const MAIN: &str = "job";
-/// Name of the init container that fetches the commit.
-pub const SOURCE: &str = "source";
-/// Name of the init container that fetches artifacts of other jobs.
-pub const FETCH: &str = "fetch";
-/// Name of the sidecar that reads reports.
-pub const COLLECTOR: &str = "collector";
 
 /// What is expected of an attempt.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 
-/// Label: the run's name.
-pub const RUN_LABEL: &str = "timetracker.dev/run";
+pub use crate::api::marks::{EVENT_LABEL, RUN_LABEL};
+
 /// Label: the pipeline's name.
 pub const PIPELINE_LABEL: &str = "timetracker.dev/pipeline";
 /// Label and annotation: the job's name in the pipeline.
 pub const JOB_LABEL: &str = "timetracker.dev/job";
 /// Label, set to `true` together with a Job's result: what no longer takes room.
 pub const FINISHED_LABEL: &str = "timetracker.dev/finished";
-/// Label of runs that a trigger or the plugin made: only these have a default `ttl`.
-pub const EVENT_LABEL: &str = "timetracker.dev/event";
 /// Annotation: the cell's full name.
 pub const CELL_ANNOTATION: &str = "timetracker.dev/cell";
 /// Annotation: which attempt, from 1.

@@ -16,6 +16,7 @@ use super::names;
 use super::services;
 use super::settings::Settings;
 use crate::api::job::{History, JobSpec, ReportKind, ServiceSpec};
+use crate::api::marks::POD_NET_SECONDS;
 use crate::api::pod::PodOptions;
 use crate::workload::{self, escape_env, restricted_container};
 
@@ -38,7 +39,7 @@ pub const SCRIPT_DIRECTORY: &str = "/timetracker/script";
 pub const SCRIPT_FILE: &str = "run.sh";
 const TOKEN_DIRECTORY: &str = "/timetracker/token";
 /// What a pod may live longer than its command's timeout.
-pub const NET: Duration = Duration::from_secs(600);
+pub const NET: Duration = Duration::from_secs(POD_NET_SECONDS);
 /// The agent in the agent's own image.
 pub const AGENT: &str = "timetracker-agent";
 

@@ -1,219 +1,249 @@
-//! `kubectl timetracker`: what runs, what is coming, why it waits. Reads only.
+//! `kubectl timetracker`: runs pipelines and watches them, reads logs and artifacts, tells what releases are doing.
+//!
+//! It only talks to the API server, with the rights of whoever calls it. What it shows was written by others in large
+//! part (names, messages, logs, artifacts): it is escaped where it is shown, and checked where it becomes a path or an
+//! argument.
 
-use std::fmt::Write as _;
+mod artifacts;
+mod changes;
+mod completion;
+mod error;
+mod escape;
+mod failures;
+mod history;
+mod line;
+mod logs;
+mod progress;
+mod run;
+mod screen;
+mod status;
+mod steps;
+mod store;
+mod text;
+mod tree;
+mod verdict;
+mod view;
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod views;
 
-use kube::{Api, Client, ResourceExt};
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::time::Duration;
 
-use crate::api::conditions::{find, types};
+use k8s_openapi::api::core::v1::Pod;
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config};
+
+use crate::api::pipeline::Pipeline;
 use crate::api::release::TimeTrackerRelease;
 use crate::api::run::PipelineRun;
+use error::Access;
+pub use error::PluginError;
+use screen::Output;
+use store::{Store, StoreError};
+pub use text::shown;
+use verdict::Invocation;
 
-/// `kubectl timetracker`.
+const RELEASES: &str = "timetrackerreleases.timetracker.dev";
+const RUNS: &str = "pipelineruns.timetracker.dev";
+const PIPELINES: &str = "pipelines.timetracker.dev";
+/// Who writes what the plugin writes.
+const FIELD_MANAGER: &str = "kubectl-timetracker";
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// `kubectl timetracker`: run pipelines, watch them, and see what releases are doing.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kubectl-timetracker", bin_name = "kubectl timetracker", version, about)]
 pub struct PluginArguments {
-    /// The namespace; default is that of the current context.
-    #[arg(long, short, global = true)]
-    namespace: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
     #[command(subcommand)]
     command: Command,
 }
 
+/// Which cluster and namespace, and where its artifact store is.
+#[derive(Debug, Clone, Default, clap::Args)]
+struct Selection {
+    /// The namespace; default is that of the context.
+    #[arg(long, short, global = true)]
+    namespace: Option<String>,
+    /// The context of the kubeconfig; default is the current one.
+    #[arg(long, global = true)]
+    context: Option<String>,
+    /// The artifact store: the operator's namespace, or an address such as `http://127.0.0.1:8080`; default is where the run says it is.
+    #[arg(long, global = true, value_name = "NAMESPACE|URL")]
+    store: Option<String>,
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Start a pipeline and watch the run until it ends.
+    Run(run::RunArguments),
+    /// Watch a run that is under way.
+    Watch(run::WatchArguments),
     /// What runs, what is coming and why it waits, for all releases and the newest runs, or for one of that name.
-    Status {
-        /// A release or a run.
-        name: Option<String>,
-    },
+    Status(status::StatusArguments),
+    /// Print the logs of a run's jobs.
+    Logs(logs::LogsArguments),
+    /// Stop a run.
+    Cancel(run::CancelArguments),
+    /// Repeat a run on the same commit: all of it, or only what failed.
+    Rerun(run::RerunArguments),
+    /// List what a run has left, or download it.
+    Artifacts(artifacts::ArtifactsArguments),
     /// The last deliveries of a release and its quarantined digests.
-    History {
-        /// The release.
-        release: String,
-    },
+    History(history::HistoryArguments),
+    /// Print a script that completes `kubectl-timetracker` in a shell.
+    Completion(completion::CompletionArguments),
+    /// Candidates for kubectl's completion of plugins.
+    #[command(name = "__complete", hide = true)]
+    Complete(completion::CandidateArguments),
 }
 
-/// Why the plugin has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum PluginError {
-    /// No usable kubeconfig.
-    #[error("no API server: {0}")]
-    Connect(Box<kube::Error>),
-    /// The API server refused or could not be reached.
-    #[error("reading {what} in namespace {namespace}: {source}")]
-    Read {
-        /// What.
-        what: String,
-        /// Where.
-        namespace: String,
-        /// Why.
-        source: Box<kube::Error>,
-    },
-    /// Nothing of that name.
-    #[error(
-        "namespace {namespace} has neither a TimeTrackerRelease nor a PipelineRun named {name}; kubectl timetracker status lists them"
-    )]
-    NotFound {
-        /// The name.
-        name: String,
-        /// Where.
-        namespace: String,
-    },
+/// How a command ended that could do what it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The run succeeded, or the question was answered.
+    Success,
+    /// The run that was watched failed or was cancelled.
+    Failure,
+    /// Ctrl-C.
+    Interrupted,
 }
 
-/// Runs the plugin and returns what it prints.
+impl Ending {
+    /// The exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// What all commands share.
+struct Context {
+    client: Client,
+    namespace: String,
+    store_option: Option<String>,
+    invocation: Invocation,
+    output: Output,
+    /// The run that is being watched: what Ctrl-C leaves behind.
+    watched: RefCell<Option<String>>,
+}
+
+impl Context {
+    async fn connect(selection: Selection) -> Result<Self, PluginError> {
+        let Selection { namespace, context, store } = selection;
+        let failed = |error: &dyn std::error::Error| PluginError::Connect(error.to_string());
+        let mut config = match &context {
+            None => Config::infer().await.map_err(|error| failed(&error))?,
+            Some(_) => {
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                Config::from_kubeconfig(&options).await.map_err(|error| failed(&error))?
+            }
+        };
+        // It would repeat a creation too.
+        config.default_retry = false;
+        config.connect_timeout = Some(CONNECT);
+        let client = Client::try_from(config).map_err(|error| failed(&error))?;
+        Ok(Self {
+            namespace: namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned()),
+            client,
+            store_option: store,
+            invocation: Invocation::of(namespace.as_deref(), context.as_deref()),
+            output: Output::of_process(),
+            watched: RefCell::new(None),
+        })
+    }
+
+    fn releases(&self) -> Api<TimeTrackerRelease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn pipelines(&self) -> Api<Pipeline> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn runs(&self) -> Api<PipelineRun> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The run of that name.
+    async fn run(&self, name: &str) -> Result<PipelineRun, PluginError> {
+        let found = Access::new("get", RUNS, &self.namespace).found(self.runs().get(name).await)?;
+        found.ok_or_else(|| PluginError::NotFound {
+            kind: "PipelineRun",
+            name: name.to_owned(),
+            namespace: self.namespace.clone(),
+            hint: format!("; {} lists them", self.invocation.command(&["status"])),
+        })
+    }
+
+    async fn store(&self, run: &PipelineRun) -> Result<Store, StoreError> {
+        let told = run.status.as_ref().and_then(|status| status.artifacts.as_deref());
+        Store::find(&self.client, self.store_option.as_deref(), told).await
+    }
+
+    fn watched(&self, run: Option<&str>) {
+        *self.watched.borrow_mut() = run.map(str::to_owned);
+    }
+
+    /// What Ctrl-C has stopped, and what goes on.
+    fn interrupted(&self) -> Option<String> {
+        let run = self.watched.borrow().clone()?;
+        let command = |word| self.invocation.command(&[word, &run]);
+        Some(format!("run {run} goes on; {} stops it, {} watches it again", command("cancel"), command("watch")))
+    }
+}
+
+/// Does what the arguments say.
 ///
 /// # Errors
-/// When the API server can't be reached or refuses, or nothing has that name.
-pub async fn run(arguments: PluginArguments) -> Result<String, PluginError> {
-    let client = Client::try_default().await.map_err(|source| PluginError::Connect(Box::new(source)))?;
-    let namespace = arguments.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let releases: Api<TimeTrackerRelease> = Api::namespaced(client.clone(), &namespace);
-    let runs: Api<PipelineRun> = Api::namespaced(client, &namespace);
-    let failed = |what: &str| {
-        let (what, namespace) = (what.to_owned(), namespace.clone());
-        move |source| PluginError::Read { what, namespace, source: Box::new(source) }
-    };
-    match arguments.command {
-        Command::Status { name: None } => {
-            let releases = releases.list(&Default::default()).await.map_err(failed("releases"))?.items;
-            let mut runs = runs.list(&Default::default()).await.map_err(failed("runs"))?.items;
-            runs.sort_by_key(|run| std::cmp::Reverse(run.metadata.creation_timestamp.clone().map(|time| time.0)));
-            let told: Vec<String> =
-                releases.iter().map(release_status).chain(runs.iter().take(5).map(run_status)).collect();
-            Ok(if told.is_empty() {
-                format!("namespace {namespace} has no releases and no runs\n")
-            } else {
-                told.join("\n")
-            })
-        }
-        Command::Status { name: Some(name) } => {
-            let release = releases.get_opt(&name).await.map_err(failed(&name))?;
-            let run = runs.get_opt(&name).await.map_err(failed(&name))?;
-            let told: Vec<String> = release.iter().map(release_status).chain(run.iter().map(run_status)).collect();
-            if told.is_empty() { Err(PluginError::NotFound { name, namespace }) } else { Ok(told.join("\n")) }
-        }
-        Command::History { release } => {
-            let found = releases.get_opt(&release).await.map_err(failed(&release))?;
-            found.as_ref().map(history).ok_or(PluginError::NotFound { name: release, namespace })
+/// When the API server or the artifact store can't be reached or refuses, or the arguments make no sense there.
+pub async fn run(arguments: PluginArguments) -> Result<Ending, PluginError> {
+    match &arguments.command {
+        Command::Completion(own) => return completion::completion(*own),
+        Command::Complete(own) => return completion::candidates(own).await,
+        Command::Run(_)
+        | Command::Watch(_)
+        | Command::Status(_)
+        | Command::Logs(_)
+        | Command::Cancel(_)
+        | Command::Rerun(_)
+        | Command::Artifacts(_)
+        | Command::History(_) => {}
+    }
+    let context = Context::connect(arguments.selection).await?;
+    tokio::select! {
+        ended = dispatch(&context, &arguments.command) => ended,
+        _ = tokio::signal::ctrl_c() => {
+            if let Some(told) = context.interrupted() {
+                let mut stderr = io::stderr().lock();
+                writeln!(stderr, "\n{}", shown(&told))?;
+            }
+            Ok(Ending::Interrupted)
         }
     }
 }
 
-/// A release in a few lines.
-fn release_status(release: &TimeTrackerRelease) -> String {
-    let mut text = format!("release {}\n", release.name_any());
-    let Some(status) = &release.status else {
-        text.push_str("  the operator has not seen it yet\n");
-        return text;
-    };
-    match &status.current {
-        Some(current) => {
-            let _ = writeln!(
-                text,
-                "  runs    {} ({}) since {}",
-                current.version,
-                current.digest.short(),
-                current.deployed_time.0
-            );
-        }
-        None => text.push_str("  runs    nothing yet\n"),
-    }
-    if let Some(candidate) = &status.candidate {
-        let _ =
-            writeln!(text, "  coming  {} ({}), step {:?}", candidate.version, candidate.digest.short(), candidate.step);
-        if let Some(verdict) = &candidate.verdict {
-            let _ = writeln!(text, "          {verdict}");
-        }
-    }
-    for kind in [types::READY, types::STALLED, types::QUARANTINED, types::REGISTRY_REACHABLE] {
-        let Some(condition) = find(&status.conditions, kind) else { continue };
-        let is_news = kind == types::READY || (condition.status == "True") != (kind == types::REGISTRY_REACHABLE);
-        if is_news {
-            let _ = writeln!(text, "  {kind}={} {}: {}", condition.status, condition.reason, condition.message);
-        }
-    }
-    text
-}
-
-/// A run in a few lines.
-fn run_status(run: &PipelineRun) -> String {
-    let mut text = format!("run {} of {}\n", run.name_any(), run.spec.pipeline_ref.name);
-    let Some(status) = &run.status else {
-        text.push_str("  the operator has not seen it yet\n");
-        return text;
-    };
-    if let Some(condition) = find(&status.conditions, types::SUCCEEDED) {
-        let _ = writeln!(text, "  Succeeded={} {}: {}", condition.status, condition.reason, condition.message);
-    }
-    for job in &status.jobs {
-        let seconds = job.seconds.map(|seconds| format!(" {seconds} s")).unwrap_or_default();
-        let failure = job.failure.map(|class| format!(" {}", class.as_str())).unwrap_or_default();
-        let message = job.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-        let _ = writeln!(text, "  {:<10} {}{seconds}{failure}{message}", format!("{:?}", job.phase), job.name);
-    }
-    text
-}
-
-/// The last deliveries, newest first.
-fn history(release: &TimeTrackerRelease) -> String {
-    let status = release.status.clone().unwrap_or_default();
-    let mut text = String::new();
-    for entry in &status.history {
-        let message = entry.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "{}  {} ({}) {:?}{message}",
-            entry.time.0,
-            entry.version,
-            entry.digest.short(),
-            entry.outcome
-        );
-    }
-    for quarantined in &status.quarantined {
-        let _ = writeln!(
-            text,
-            "quarantined since {}  {} ({}): {}",
-            quarantined.quarantined_time.0,
-            quarantined.version,
-            quarantined.digest.short(),
-            quarantined.reason
-        );
-    }
-    if text.is_empty() {
-        text.push_str("nothing was delivered yet\n");
-    }
-    text
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_release_under_way_says_what_runs_and_what_is_coming() {
-        let release: TimeTrackerRelease = serde_json::from_value(json!({
-            "apiVersion": "timetracker.dev/v1alpha1", "kind": "TimeTrackerRelease", "metadata": {"name": "site"},
-            "spec": {"image": {"semver": ">=1"}},
-            "status": {"observedGeneration": 1, "conditions": [],
-                "current": {"version": "1.0.1", "digest": format!("sha256:{}", "a".repeat(64)), "deployedTime": "2026-01-01T00:00:00Z"},
-                "candidate": {"version": "1.1.0", "digest": format!("sha256:{}", "b".repeat(64)), "step": "Migrate"}}
-        }))
-        .unwrap();
-        let text = release_status(&release);
-        assert!(text.contains("runs    1.0.1 (aaaaaaaaaaaa)"), "{text}");
-        assert!(text.contains("coming  1.1.0 (bbbbbbbbbbbb), step Migrate"), "{text}");
-    }
-
-    #[test]
-    fn an_unseen_run_says_so() {
-        let run: PipelineRun = serde_json::from_value(json!({
-            "apiVersion": "timetracker.dev/v1alpha1", "kind": "PipelineRun", "metadata": {"name": "r"},
-            "spec": {"pipelineRef": {"name": "p"}}
-        }))
-        .unwrap();
-        assert_eq!(run_status(&run), "run r of p\n  the operator has not seen it yet\n");
+async fn dispatch(context: &Context, command: &Command) -> Result<Ending, PluginError> {
+    match command {
+        Command::Run(own) => run::run(context, own).await,
+        Command::Watch(own) => run::watch(context, own).await,
+        Command::Status(own) => status::status(context, own).await,
+        Command::Logs(own) => logs::logs(context, own).await,
+        Command::Cancel(own) => run::cancel(context, own).await,
+        Command::Rerun(own) => run::rerun(context, own).await,
+        Command::Artifacts(own) => artifacts::artifacts(context, own).await,
+        Command::History(own) => history::history(context, own).await,
+        Command::Completion(_) | Command::Complete(_) => Ok(Ending::Success),
     }
 }
