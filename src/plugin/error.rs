@@ -70,9 +70,12 @@ pub enum PluginError {
     /// The command makes no sense as it was given.
     #[error("{0}")]
     Usage(String),
-    /// A name that can't be one.
+    /// A commit that can't be one.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// What no object can be named.
+    #[error("`{0}` can't be a name: lower-case letters, digits, dashes and dots")]
+    NoName(String),
     /// The artifact store has no answer.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -90,6 +93,12 @@ pub enum PluginError {
 }
 
 impl PluginError {
+    /// Whether asking again would bring the same answer.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Unauthorized | Self::Forbidden { .. } | Self::NotInstalled(_))
+    }
+
     /// Whether whoever read the output has gone: nothing that anybody wants to be told.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {

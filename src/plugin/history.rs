@@ -6,7 +6,7 @@ use kube::ResourceExt;
 
 use super::error::{Access, PluginError};
 use super::text::{moment, shown, table};
-use super::{Context, Ending, RELEASES};
+use super::{Context, Ending, RELEASES, checked};
 use crate::api::release::{Outcome, TimeTrackerRelease};
 
 /// Arguments of `history`.
@@ -19,7 +19,7 @@ pub struct HistoryArguments {
 /// Tells the last deliveries, and what is not picked again.
 pub(super) async fn history(context: &Context, arguments: &HistoryArguments) -> Result<Ending, PluginError> {
     let access = Access::new("get", RELEASES, &context.namespace);
-    let found = access.found(context.releases().get(&arguments.release).await)?;
+    let found = access.found(context.releases().get(checked(&arguments.release)?).await)?;
     let release = found.ok_or_else(|| PluginError::NotFound {
         kind: "TimeTrackerRelease",
         name: arguments.release.clone(),

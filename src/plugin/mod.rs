@@ -138,6 +138,7 @@ struct Context {
 impl Context {
     async fn connect(selection: Selection) -> Result<Self, PluginError> {
         let Selection { namespace, context, store } = selection;
+        namespace.as_deref().map(checked).transpose()?;
         let failed = |error: &dyn std::error::Error| PluginError::Connect(error.to_string());
         let mut config = match &context {
             None => Config::infer().await.map_err(|error| failed(&error))?,
@@ -178,6 +179,7 @@ impl Context {
 
     /// The run of that name.
     async fn run(&self, name: &str) -> Result<PipelineRun, PluginError> {
+        let name = checked(name)?;
         let found = Access::new("get", RUNS, &self.namespace).found(self.runs().get(name).await)?;
         found.ok_or_else(|| PluginError::NotFound {
             kind: "PipelineRun",
@@ -202,6 +204,11 @@ impl Context {
         let command = |word| self.invocation.command(&[word, &run]);
         Some(format!("run {run} goes on; {} stops it, {} watches it again", command("cancel"), command("watch")))
     }
+}
+
+/// What can be an object's name: anything else would be another path of the API server.
+fn checked(name: &str) -> Result<&str, PluginError> {
+    if store::is_resource_name(name) { Ok(name) } else { Err(PluginError::NoName(name.to_owned())) }
 }
 
 /// Does what the arguments say.

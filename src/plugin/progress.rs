@@ -101,10 +101,7 @@ fn lasting(error: watcher::Error, access: &Access) -> Result<PluginError, String
         watcher::Error::WatchError(status) => access.error(kube::Error::Api(status)),
         watcher::Error::NoResourceVersion => return Err("the API server's list has no version".to_owned()),
     };
-    match &told {
-        PluginError::Unauthorized | PluginError::Forbidden { .. } | PluginError::NotInstalled(_) => Ok(told),
-        other => Err(other.to_string()),
-    }
+    if told.is_lasting() { Ok(told) } else { Err(told.to_string()) }
 }
 
 /// Where progress goes.

@@ -14,7 +14,7 @@ use super::screen::ProgressStyle;
 use super::text::shown;
 use super::verdict::report;
 use super::view::RunState;
-use super::{Context, Ending, FIELD_MANAGER, PIPELINES, RUNS};
+use super::{Context, Ending, FIELD_MANAGER, PIPELINES, RUNS, checked};
 use crate::api::marks::{EVENT_LABEL, EVENT_MANUAL};
 use crate::api::names::CommitSha;
 use crate::api::pipeline::Pipeline;
@@ -106,7 +106,7 @@ fn param(text: &str) -> Result<Param, String> {
 /// Makes a run, and watches it.
 pub(super) async fn run(context: &Context, arguments: &RunArguments) -> Result<Ending, PluginError> {
     let access = Access::new("get", PIPELINES, &context.namespace);
-    let pipeline = access.found(context.pipelines().get(&arguments.pipeline).await)?;
+    let pipeline = access.found(context.pipelines().get(checked(&arguments.pipeline)?).await)?;
     let Some(pipeline) = pipeline else { return Err(no_pipeline(context, &arguments.pipeline).await) };
     let spec = PipelineRunSpec {
         pipeline_ref: LocalName { name: arguments.pipeline.clone() },

@@ -13,7 +13,7 @@ use super::progress::once;
 use super::text::{length, moment, seconds_between, shown, table};
 use super::verdict::report;
 use super::view::{RunState, RunView};
-use super::{Context, Ending, RELEASES, RUNS};
+use super::{Context, Ending, RELEASES, RUNS, checked};
 use crate::api::conditions::{find, types};
 use crate::api::marks::RUN_LABEL;
 use crate::api::release::{CandidateStatus, ReleaseStatus, ReleaseStep, TimeTrackerRelease};
@@ -41,6 +41,7 @@ pub(super) async fn status(context: &Context, arguments: &StatusArguments) -> Re
 }
 
 async fn of_one(context: &Context, name: &str, now: Timestamp) -> Result<String, PluginError> {
+    let name = checked(name)?;
     let release = Access::new("get", RELEASES, &context.namespace).found(context.releases().get(name).await)?;
     let run = Access::new("get", RUNS, &context.namespace).found(context.runs().get(name).await)?;
     if release.is_none() && run.is_none() {
@@ -159,7 +160,7 @@ fn heading(release: &TimeTrackerRelease, word: &str, tone: Tone) -> Line {
 }
 
 fn said(label: &str, tone: Tone, text: &str) -> Line {
-    Line::of(Tone::Plain, &format!("  {label:<9}")).with(tone, text)
+    Line::of(Tone::Plain, &format!("  {label:<10}")).with(tone, text)
 }
 
 fn coming(candidate: &CandidateStatus) -> Vec<Line> {

@@ -32,10 +32,10 @@ fn a_release_under_way_says_what_runs_what_is_coming_and_how_far_it_is() {
             condition("UpdatePending", "True", "Migrating", "1.1.0: attempt 1 of 3")],
     })), @r"
     site  under way
-      runs    1.0.1 (aaaaaaaaaaaa) since 2026-01-01 08:00 UTC, for 3 d 2 h
-      coming  1.1.0 (bbbbbbbbbbbb), the database is migrated
-              expand: 1.0.1 runs on it
-      because Migrating: 1.1.0: attempt 1 of 3
+      runs      1.0.1 (aaaaaaaaaaaa) since 2026-01-01 08:00 UTC, for 3 d 2 h
+      coming    1.1.0 (bbbbbbbbbbbb), the database is migrated
+                expand: 1.0.1 runs on it
+      because   Migrating: 1.1.0: attempt 1 of 3
     ");
 }
 
@@ -51,10 +51,10 @@ fn a_release_that_waits_says_why_and_what_it_avoids() {
             condition("Quarantined", "True", "Quarantined", "1.0.2 is not picked again")],
     })), @r"
     site  ready
-      runs    1.0.1 (aaaaaaaaaaaa) since 2026-01-01 08:00 UTC, for 3 d 2 h
-      because DatabaseUnreachable: 1.1.0 waits: connection refused\x1b[2J
-      registryUnauthorized: ghcr.io refuses the credentials
-      avoids  Quarantined: 1.0.2 is not picked again
+      runs      1.0.1 (aaaaaaaaaaaa) since 2026-01-01 08:00 UTC, for 3 d 2 h
+      because   DatabaseUnreachable: 1.1.0 waits: connection refused\x1b[2J
+      registry  Unauthorized: ghcr.io refuses the credentials
+      avoids    Quarantined: 1.0.2 is not picked again
     ");
 }
 
@@ -67,7 +67,7 @@ fn a_release_that_is_settled_needs_two_lines() {
             condition("UpdatePending", "False", "UpToDate", "no other version is on its way")],
     })), @r"
     site  ready
-      runs    1.0.1 (aaaaaaaaaaaa) since 2026-01-01 08:00 UTC, for 3 d 2 h
+      runs      1.0.1 (aaaaaaaaaaaa) since 2026-01-01 08:00 UTC, for 3 d 2 h
     ");
 }
 
@@ -80,7 +80,7 @@ fn a_release_that_stalled_says_so_once() {
             condition("Stalled", "True", "MigrationFailed", "set the retry annotation")],
     }));
     assert_eq!(text.matches("set the retry annotation").count(), 1, "{text}");
-    assert!(text.starts_with("site  not ready\n  runs    nothing yet\n"), "{text}");
+    assert!(text.starts_with("site  not ready\n  runs      nothing yet\n"), "{text}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! What the pod of a job does, step by step: source, services, run, collect.
+//! What the pod of a job does, step by step: source, fetch, services, run, collect.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
 
 use super::text::seconds_between;
-use crate::api::marks::{COLLECTOR_CONTAINER, MAIN_CONTAINER, POD_NET_SECONDS, SOURCE_CONTAINER};
+use crate::api::marks::{COLLECTOR_CONTAINER, FETCH_CONTAINER, MAIN_CONTAINER, POD_NET_SECONDS, SOURCE_CONTAINER};
 
 /// The shortest deadline that says how long a command may take: a shorter one was set to stop the pod.
 const STOPPING_SECONDS: i64 = 1;
@@ -25,7 +25,7 @@ pub enum StepState {
 /// One step of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepView {
-    /// `source`, the name of a service, `run` or `collect`.
+    /// `source`, `fetch`, the name of a service, `run` or `collect`.
     pub name: String,
     /// How far it is.
     pub state: StepState,
@@ -38,7 +38,8 @@ pub struct StepView {
 /// What a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    Source,
+    /// Prepares the pod and ends: `source`, `fetch`.
+    Preparation,
     Service,
     Command,
     Collector,
@@ -88,13 +89,12 @@ pub(super) fn steps_of(pod: &Pod, now: Timestamp) -> Vec<StepView> {
         .map(|(at, ((container, role), own))| {
             let next = times.iter().skip(at + 1).filter_map(|times| times.started).min();
             let (state, since, until) = match role {
-                Role::Source | Role::Command => plain(own),
+                Role::Preparation | Role::Command => plain(own),
                 Role::Service => service(own, next),
                 Role::Collector => collector(own, command.unwrap_or_default()),
             };
             let name = match role {
-                Role::Source => "source",
-                Role::Service => container.name.as_str(),
+                Role::Preparation | Role::Service => container.name.as_str(),
                 Role::Command => "run",
                 Role::Collector => "collect",
             };
@@ -110,7 +110,7 @@ pub(super) fn steps_of(pod: &Pod, now: Timestamp) -> Vec<StepView> {
 
 fn role(container: &Container) -> Option<Role> {
     match container.name.as_str() {
-        SOURCE_CONTAINER => Some(Role::Source),
+        SOURCE_CONTAINER | FETCH_CONTAINER => Some(Role::Preparation),
         COLLECTOR_CONTAINER => Some(Role::Collector),
         _ if container.restart_policy.as_deref() == Some("Always") => Some(Role::Service),
         // Something that an admission webhook added.

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::client::UpgradeConnectionError;
+use kube::core::Status;
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -63,14 +64,14 @@ pub enum StoreError {
 }
 
 /// The store, found.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
     route: Route,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Route {
-    Forwarded { pods: Api<Pod>, namespace: String, pod: String, port: u16 },
+    Forwarded { client: Client, namespace: String, pod: String, port: u16 },
     Direct { authority: String },
 }
 
@@ -127,7 +128,7 @@ impl Store {
         let found = pods.list(&ListParams::default().labels(SELECTOR)).await.map_err(|error| access.boxed(error))?;
         let ready = found.items.iter().find_map(|pod| Some((pod.name_any(), ready_port(pod)?)));
         let (pod, port) = ready.ok_or_else(|| StoreError::NoPod(namespace.clone()))?;
-        Ok(Self { route: Route::Forwarded { pods, namespace, pod, port } })
+        Ok(Self { route: Route::Forwarded { client: client.clone(), namespace, pod, port } })
     }
 
     /// The store at that address.
@@ -207,7 +208,8 @@ impl Store {
                 let stream = stream.map_err(|error| StoreError::Unreachable(format!("{authority}: {error}")))?;
                 Ok((Box::new(stream), authority.clone()))
             }
-            Route::Forwarded { pods, namespace, pod, port } => {
+            Route::Forwarded { client, namespace, pod, port } => {
+                let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
                 let access = Access::new("create", "pods/portforward", namespace);
                 let mut forwarded =
                     pods.portforward(pod, &[*port]).await.map_err(|error| access.boxed(upgrade_refused(error)))?;
@@ -222,16 +224,11 @@ impl Store {
 
 /// kube reports a refused upgrade without the API server's words; the code is enough to know what is missing.
 fn upgrade_refused(error: kube::Error) -> kube::Error {
-    match &error {
-        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) => {
-            let code = code.as_u16();
-            let reason = if code == 403 { "Forbidden" } else { "" };
-            let message = format!("the port is not forwarded: {error}");
-            let status = kube::core::Status { code, reason: reason.to_owned(), message, ..Default::default() };
-            kube::Error::Api(Box::new(status))
-        }
-        _ => error,
-    }
+    let kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) = &error else { return error };
+    let code = code.as_u16();
+    let reason = if code == 403 { "Forbidden" } else { "" };
+    let message = format!("the port is not forwarded: {error}");
+    kube::Error::Api(Box::new(Status { code, reason: reason.to_owned(), message, ..Status::default() }))
 }
 
 impl Content {
@@ -300,7 +297,9 @@ fn path(names: &[&str]) -> Result<String, StoreError> {
     Ok(path)
 }
 
-fn is_resource_name(name: &str) -> bool {
+/// What Kubernetes takes for a name, and what leads nowhere else as part of a path.
+#[must_use]
+pub(super) fn is_resource_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with(['.', '-'])
 }

@@ -67,7 +67,6 @@ fn a_failure_names_the_tests_how_to_repeat_them_and_what_to_do_next() {
       ✗ tests really ran, none failed: 29 passed, 2 failed, 1 skipped
       – coverage: not measured
       – vulnerabilities: none reported
-      ✗ unit-tests (models)  TestFailure: 2 of 31 tests failed
 
     failed tests of unit-tests (models)
       tests/test_models.py::TestUser::test_a

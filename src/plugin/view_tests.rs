@@ -1,5 +1,5 @@
 //! Views for the tests of whatever shows them, and the test of how they come about.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 

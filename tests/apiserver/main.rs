@@ -7,5 +7,6 @@
 mod cluster;
 mod definitions;
 mod objects;
+mod plugin;
 mod rendered;
 mod transitions;

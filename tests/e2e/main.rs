@@ -9,6 +9,7 @@ mod git;
 mod installation;
 mod kill;
 mod pipelines;
+mod plugin;
 mod registry;
 mod releases;
 mod releases_disturbed;

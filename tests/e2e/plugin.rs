@@ -1,0 +1,132 @@
+//! The plugin as a developer calls it: runs a pipeline, watches it, reads its logs and takes its artifacts home.
+
+use std::fs;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::runs::{BOUND, LONG, RUN, ended, pipeline};
+use crate::stage::{Stage, on_stage, program};
+use crate::waiting::{condition, status, until};
+
+/// Two tests, of which one fails, and something that a terminal would obey.
+const RED: &str = r#"printf 'hello from the job \033]0;owned\007\n'
+mkdir out && echo '<html>' > out/index.html
+echo '<testsuite name="s"><testcase classname="tests.test_a" name="test_good"/><testcase classname="tests.test_a" name="test_bad"><failure message="1 is not 2"/></testcase></testsuite>' > "$REPORTS/junit.xml"
+exit 1"#;
+const GREEN: &str = r#"echo '<testsuite name="s"><testcase classname="tests.test_a" name="test_good"/></testsuite>' > "$REPORTS/junit.xml""#;
+
+fn plugin(stage: &Stage, words: &[&str]) -> std::process::Command {
+    let mut command = program(env!("CARGO_BIN_EXE_kubectl-timetracker"));
+    command.args(["--namespace", &stage.namespace]).args(words).env("NO_COLOR", "1");
+    command
+}
+
+/// Its exit code, and all that it prints. Not in the test's own thread: the run goes on meanwhile.
+async fn called(stage: &Stage, words: &[&str]) -> (i32, String) {
+    let mut command = plugin(stage, words);
+    let Output { status, stdout, stderr } =
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (status.code().unwrap_or(-1), text)
+}
+
+fn says(text: &str, expected: &[&str]) {
+    for words in expected {
+        assert!(text.contains(words), "{words:?} is not in\n{text}");
+    }
+}
+
+fn lane(script: &str) -> Value {
+    json!({ "name": "lane", "reports": ["JUnit"], "run": script })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_made_and_watched_by_the_plugin_ends_with_its_criteria_ticked() {
+    on_stage("plugin-green", |stage| async move {
+        let mut definition = pipeline(json!([lane(GREEN), { "name": "after", "needs": ["lane"], "run": "true" }]));
+        definition["params"] = json!([{ "name": "version" }]);
+        stage.create("Pipeline", RUN, definition).await;
+        let (code, told) = called(&stage, &["run", RUN, "--name", RUN, "--param", "version=5.0"]).await;
+        assert_eq!(code, 0, "{told}");
+        let expected = [
+            "lane: source done",
+            "lane: running",
+            "lane: succeeded",
+            "after: succeeded",
+            "✓ every job succeeded, or was skipped by its own condition: 2 of 2 succeeded",
+            "✓ tests really ran, none failed: 1 passed, 0 failed, 0 skipped",
+        ];
+        says(&told, &expected);
+        assert!(!told.contains('\u{1b}'), "{told:?}");
+        let run = stage.kubectl(&["get", "pipelinerun", RUN, "--output=json"]);
+        let run: Value = serde_json::from_str(&run).unwrap();
+        assert_eq!(run["metadata"]["labels"]["timetracker.dev/event"], "Manual");
+        assert_eq!(called(&stage, &["status", RUN]).await.0, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_named_and_its_log_and_artifacts_are_there_after_its_pod() {
+    on_stage("plugin-red", |stage| async move {
+        let mut red = lane(RED);
+        red["artifacts"] = json!([{ "name": "page", "path": "out/" }]);
+        stage.create("Pipeline", RUN, pipeline(json!([red]))).await;
+        let (code, told) = called(&stage, &["run", RUN, "--name", RUN]).await;
+        assert_eq!(code, 1, "{told}");
+        let expected = [
+            "lane: failed",
+            "TestFailure: 1 of 2 tests failed",
+            "✗ tests really ran, none failed: 1 passed, 1 failed, 0 skipped",
+            "test_bad",
+            "1 is not 2",
+            "python -m pytest",
+            "rerun run --failed",
+        ];
+        says(&told, &expected);
+
+        let (code, log) = called(&stage, &["logs", RUN, "lane"]).await;
+        assert_eq!((code, log.contains("hello from the job")), (0, true), "{log}");
+        stage.kubectl(&["delete", "pods", "--all", "--wait=true", "--timeout=180s"]);
+        let (code, kept) = called(&stage, &["logs", RUN]).await;
+        assert_eq!(code, 0, "{kept}");
+        says(&kept, &["the pod of lane is gone; this is what the artifact store kept", "hello from the job"]);
+
+        let (code, listed) = called(&stage, &["artifacts", RUN]).await;
+        assert_eq!(code, 0, "{listed}");
+        says(&listed, &["log-head.txt", "summary.json", "test-results-lane", "page"]);
+        let home = tempfile::tempdir().unwrap();
+        let words = ["artifacts", RUN, "page", "--download", home.path().to_str().unwrap()];
+        let (code, told) = called(&stage, &words).await;
+        assert_eq!(code, 0, "{told}");
+        assert!(fs::metadata(home.path().join("lane/page")).unwrap().len() > 0);
+        let (code, told) = called(&stage, &words).await;
+        assert_eq!((code, told.contains("is there already: --force replaces it")), (2, true), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_cancelled_ends_whoever_watches_it() {
+    on_stage("plugin-cancel", |stage| async move {
+        stage.create("Pipeline", RUN, pipeline(json!([{ "name": "long", "run": LONG }]))).await;
+        let watching =
+            plugin(&stage, &["run", RUN, "--name", RUN]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until("the run to be made", 60, || stage.kubectl(&["get", "pipelineruns", "--output=name"]).contains(RUN))
+            .await;
+        status(&stage, "PipelineRun", RUN, "the job to run", BOUND, |status| {
+            status["jobs"].as_array().into_iter().flatten().any(|job| job["phase"] == "Running")
+        })
+        .await;
+        let (code, told) = called(&stage, &["cancel", RUN]).await;
+        assert_eq!((code, told.contains("is told to stop")), (0, true), "{told}");
+        let ended = ended(&stage).await;
+        assert_eq!(condition(&ended, "Succeeded")["reason"], "Cancelled", "{ended:#}");
+        let output = tokio::task::spawn_blocking(|| watching.wait_with_output().unwrap()).await.unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        says(&told, &["being cancelled", "long: cancelled", "run cancelled after"]);
+    })
+    .await;
+}
