@@ -33,7 +33,7 @@ pub struct CompletionArguments {
 #[derive(Debug, Clone, clap::Args)]
 pub struct CandidateArguments {
     /// The words after `kubectl timetracker`; the last one is being typed.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(last = true)]
     words: Vec<String>,
 }
 

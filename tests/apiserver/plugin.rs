@@ -357,7 +357,7 @@ async fn kubectl_is_given_names_to_complete() {
         let complete = |words: &'static [&'static str]| {
             let namespace = namespace.clone();
             async move {
-                let words: Vec<&str> = ["__complete", "-n", &namespace].iter().chain(words).copied().collect();
+                let words: Vec<&str> = ["__complete", "--", "-n", &namespace].iter().chain(words).copied().collect();
                 let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-timetracker"));
                 called(command.env("KUBECONFIG", kubeconfig()).args(words)).await.1
             }
