@@ -21,7 +21,9 @@ pub fn changes(before: Option<&RunView>, after: &RunView) -> Vec<String> {
         let earlier = before.and_then(|before| before.job(&job.name));
         told.extend(of_job(earlier, job).into_iter().map(|change| format!("{}: {change}", job.name)));
     }
-    told.into_iter().map(|change| format!("[{}] {change}", clock(after.seconds))).collect()
+    // A run ends when its last command did, which is a little before that is known.
+    let now = before.map_or(after.seconds, |before| before.seconds.max(after.seconds));
+    told.into_iter().map(|change| format!("[{}] {change}", clock(now))).collect()
 }
 
 /// Minutes and seconds, so that lines stand below each other.
@@ -66,7 +68,10 @@ fn of_job(before: Option<&JobView>, job: &JobView) -> Vec<String> {
     match job.phase {
         // Everything begins so.
         JobPhase::Waiting => {}
-        JobPhase::Starting | JobPhase::Queued | JobPhase::Running => {
+        JobPhase::Running if moved => told.push(word(job.phase).to_owned()),
+        // What it then waits for, its steps tell.
+        JobPhase::Running => {}
+        JobPhase::Starting | JobPhase::Queued => {
             if moved {
                 told.push(word(job.phase).to_owned());
             }

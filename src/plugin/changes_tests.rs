@@ -88,5 +88,5 @@ fn a_run_that_waits_or_is_cancelled_says_so_once() {
     let waiting = |message: &str| RunView { message: message.to_owned(), ..run(RunState::Waiting, Vec::new()) };
     let cancelling = RunView { cancelling: true, ..with(9, Vec::new()) };
     let lines = told(&[waiting("for approval"), waiting("for approval"), cancelling.clone(), cancelling]);
-    assert_eq!(lines, ["[  2:12] waiting: for approval", "[  0:09] being cancelled"]);
+    assert_eq!(lines, ["[  2:12] waiting: for approval", "[  2:12] being cancelled"]);
 }

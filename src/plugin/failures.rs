@@ -47,10 +47,20 @@ struct Summary {
 }
 
 impl FailedTest {
+    /// Module and class, and the test's own name. The collector writes both into one: `tests.test_models::test_name`.
+    fn split(&self) -> (&str, &str) {
+        match (self.classname.as_deref(), self.name.split_once("::")) {
+            (Some(classname), _) => (classname, &self.name),
+            (None, Some(parts)) => parts,
+            (None, None) => ("", &self.name),
+        }
+    }
+
     /// pytest's name for it: `tests/test_models.py::TestUser::test_name`. `None`: it can't be told, or not safely.
     #[must_use]
     pub fn node_id(&self) -> Option<String> {
-        let parts: Vec<&str> = self.classname.as_deref().unwrap_or_default().split('.').collect();
+        let (classname, name) = self.split();
+        let parts: Vec<&str> = classname.split('.').collect();
         let is_class = |part: &&&str| part.starts_with(|first: char| first.is_ascii_uppercase());
         let classes = parts.iter().rev().take_while(is_class).count();
         let (modules, classes) = parts.split_at(parts.len() - classes);
@@ -65,9 +75,9 @@ impl FailedTest {
         for class in classes {
             id = format!("{id}::{class}");
         }
-        id = format!("{id}::{}", self.name);
+        id = format!("{id}::{name}");
         // As an argument it must not be taken for an option.
-        let safe = !id.starts_with('-') && !self.name.is_empty();
+        let safe = !id.starts_with('-') && !name.is_empty();
         safe.then_some(id).filter(|id| shell_word(id).is_some())
     }
 
@@ -92,7 +102,7 @@ impl FailedJob {
         if !ids.is_empty() {
             return Some(format!("python -m pytest {}", ids.join(" ")));
         }
-        let stem = |test: &FailedTest| test.name.split('[').next().unwrap_or_default().to_owned();
+        let stem = |test: &FailedTest| test.split().1.split('[').next().unwrap_or_default().to_owned();
         let mut names: Vec<String> = some().map(stem).filter(|name| is_identifier(name)).collect();
         names.dedup();
         let expression = shell_word(&names.join(" or ")).filter(|_| !names.is_empty())?;
@@ -157,6 +167,9 @@ mod tests {
     #[case(Some("tests.test_m"), "t\n; reboot", None)]
     #[case(Some("-p"), "evil", None)]
     #[case(None, "t", None)]
+    #[case(None, "tests.test_m.TestA::t[a::b]", Some("tests/test_m.py::TestA::t[a::b]"))]
+    #[case(None, "::t", None)]
+    #[case(None, "tests.test_m::", None)]
     fn a_tests_name_becomes_pytests_or_nothing(
         #[case] classname: Option<&str>,
         #[case] name: &str,

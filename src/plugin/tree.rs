@@ -193,8 +193,8 @@ fn job_node(job: &JobView, detail: Detail, column: usize, width: usize) -> Node 
         (JobPhase::Starting | JobPhase::Running, Some(step)) if detail != Detail::Steps => {
             line.with(Tone::Busy, &step.name)
         }
-        (JobPhase::Succeeded | JobPhase::Waiting, _) => line,
-        (JobPhase::Queued | JobPhase::Skipped | JobPhase::Cancelled | JobPhase::Starting | JobPhase::Running, _) => {
+        (JobPhase::Succeeded | JobPhase::Waiting | JobPhase::Running, _) => line,
+        (JobPhase::Queued | JobPhase::Skipped | JobPhase::Cancelled | JobPhase::Starting, _) => {
             let said = job.message.as_deref().unwrap_or(if active { "" } else { word(job.phase) });
             line.with(Tone::Faint, said)
         }

@@ -79,9 +79,9 @@ async fn what_failed_is_named_and_its_log_and_artifacts_are_there_after_its_pod(
             "lane: failed",
             "TestFailure: 1 of 2 tests failed",
             "✗ tests really ran, none failed: 1 passed, 1 failed, 0 skipped",
-            "test_bad",
+            "tests/test_a.py::test_bad",
             "1 is not 2",
-            "python -m pytest",
+            "python -m pytest tests/test_a.py::test_bad",
             "rerun run --failed",
         ];
         says(&told, &expected);
