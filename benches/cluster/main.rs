@@ -14,6 +14,7 @@
 mod by_hand;
 mod delivery;
 mod graph;
+#[path = "../../tests/e2e/operator.rs"]
 mod operator;
 #[path = "../../tests/e2e/registry.rs"]
 mod registry;

@@ -54,11 +54,13 @@ pub struct Going {
     pub stopping: bool,
     /// Why it must be stopped now by its own rules.
     pub stop: Option<(FailureClass, String)>,
+    /// How its pod is being taken away, when that is to be written down.
+    pub loss: Option<Loss>,
 }
 
 impl Going {
     fn at(phase: JobPhase, look: Next) -> Self {
-        Self { phase, message: None, look, stopping: false, stop: None }
+        Self { phase, message: None, look, stopping: false, stop: None, loss: None }
     }
 }
 
@@ -91,7 +93,17 @@ pub fn judge(job: &Job, pod: Option<&Pod>, expected: &Expectations, now: Timesta
             }
             None => over(failure::of_loss(Loss::Deleted)),
         },
-        PodPhase::Lost(loss) => lost(pod, loss, stop.as_ref(), now),
+        PodPhase::Lost(seen) => {
+            // A pod that is evicted shows why only as long as it is there.
+            let written: Option<Loss> = annotation(&job.metadata, names::LOSS_ANNOTATION);
+            let loss = written.filter(|_| seen == Loss::Deleted).unwrap_or(seen);
+            match lost(pod, loss, stop.as_ref(), now) {
+                Judgement::Going(going) if written.is_none() && loss != Loss::Deleted => {
+                    Judgement::Going(Going { loss: Some(loss), ..going })
+                }
+                judgement @ (Judgement::Going(_) | Judgement::Over { .. }) => judgement,
+            }
+        }
     };
     match judgement {
         Judgement::Going(going) => Judgement::Going(Going { stopping: stop.is_some(), ..going }),

@@ -327,3 +327,24 @@ fn a_fetch_that_failed_is_told_by_its_cause(#[case] failure: &str, #[case] class
     assert_eq!(told.failure, Some(class));
     assert!(told.message.unwrap().contains("no coverage data of a"));
 }
+
+#[test]
+fn an_eviction_is_written_down_while_the_pod_shows_it_and_told_when_it_is_gone() {
+    let disrupted =
+        json!({"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]});
+    let mut evicted = pod("Running", disrupted, json!({}));
+    evicted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(30)));
+    let seen = still(judge(&job(json!({})), Some(&evicted), &expected(false, false), at(10)));
+    assert_eq!(seen.loss, Some(Loss::Evicted));
+
+    let noted = |conditions: Value| -> Job {
+        let mut job = job(json!({ names::LOSS_ANNOTATION: "\"Evicted\"" }));
+        job.status = serde_json::from_value(json!({ "conditions": conditions })).unwrap();
+        job
+    };
+    let again = still(judge(&noted(json!([])), Some(&evicted), &expected(false, false), at(10)));
+    assert_eq!(again.loss, None, "written down once");
+    let failed = noted(json!([{"type": "Failed", "status": "True"}]));
+    let gone = result(judge(&failed, None, &expected(false, false), at(40)));
+    assert_eq!(gone.failure, Some(FailureClass::Evicted));
+}

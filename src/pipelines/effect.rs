@@ -12,6 +12,7 @@ use super::names;
 use super::result::{JobResult, Outcome, Stop};
 use crate::api::run::PipelineRun;
 use crate::cluster::{Manifest, ManifestError, Target, Write};
+use crate::workload::Loss;
 
 /// One change to the world.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +60,13 @@ pub enum Effect {
         job: String,
         /// Why.
         stop: Stop,
+    },
+    /// Writes down how an attempt's pod is being taken away.
+    Lose {
+        /// The Job.
+        job: String,
+        /// How.
+        loss: Loss,
     },
     /// Writes down how an attempt ended.
     Record {
@@ -151,6 +159,10 @@ impl Effect {
                     "spec": { "suspend": true },
                 }),
             },
+            Self::Lose { job, loss } => Write::Merge {
+                target: Target::of::<Job>(namespace, job),
+                patch: json!({ "metadata": { "annotations": { names::LOSS_ANNOTATION: text(loss) } } }),
+            },
             Self::Record { job, result } => Write::Merge {
                 target: Target::of::<Job>(namespace, job),
                 patch: json!({ "metadata": {
@@ -186,6 +198,7 @@ impl Effect {
             Self::Start(job) => format!("start job {}", job.name_any()),
             Self::EndPod { pod, .. } => format!("end pod {pod}"),
             Self::Suspend { job, .. } => format!("suspend job {job}"),
+            Self::Lose { job, .. } => format!("write down that the pod of {job} is being taken away"),
             Self::Record { job, .. } => format!("record the result of {job}"),
             Self::RecordClaim { claim, .. } => format!("record that {claim} vanished"),
             Self::Finish { .. } => "finish the run".to_owned(),

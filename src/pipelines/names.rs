@@ -22,6 +22,8 @@ pub const SCRIPT_ANNOTATION: &str = "timetracker.dev/script";
 pub const RESULT_ANNOTATION: &str = "timetracker.dev/result";
 /// Annotation on a pod or a Job: why and when it was told to stop, as JSON.
 pub const STOP_ANNOTATION: &str = "timetracker.dev/stop";
+/// Annotation on a Job: how its pod is being taken away, as JSON. The pod takes that evidence with it.
+pub const LOSS_ANNOTATION: &str = "timetracker.dev/loss";
 /// Annotation on a run: the ControllerRevision it executes.
 pub const REVISION_ANNOTATION: &str = "timetracker.dev/pipeline-revision";
 /// Annotation on a run: when it began.

@@ -341,6 +341,9 @@ impl<'a> Walk<'a> {
     fn go_on(&mut self, name: Option<&str>, going: &Going, wanted: Option<(FailureClass, String)>) {
         self.going = true;
         self.next = self.next.sooner(going.look);
+        if let (Some(job), Some(loss)) = (name, going.loss) {
+            self.records.push(Effect::Lose { job: job.to_owned(), loss });
+        }
         let Some((class, message)) = wanted.or_else(|| going.stop.clone()).filter(|_| !going.stopping) else {
             return;
         };

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// How a Job's one pod stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +53,7 @@ pub enum WaitCause {
 }
 
 /// How the pod was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Loss {
     /// Deleted by someone, or gone without a trace.
     Deleted,

@@ -83,7 +83,7 @@ fn run(arguments: &Arguments, runner: &mut Runner) -> Result<()> {
     let deny = wanted(Tier::Lint).then(deny::install_in_background);
     let targets = Targets::load()?;
     if wanted(Tier::Lint) {
-        lint(runner);
+        lint(runner, &targets);
     }
     if [Tier::Unit, Tier::Model, Tier::Contract, Tier::Apiserver, Tier::E2e].into_iter().any(wanted) {
         let built = runner.check(
@@ -125,12 +125,16 @@ fn run(arguments: &Arguments, runner: &mut Runner) -> Result<()> {
     Ok(())
 }
 
-fn lint(runner: &mut Runner) {
+fn lint(runner: &mut Runner, targets: &Targets) {
     runner.check("format", &mut cargo(["fmt", "--all", "--check"]));
-    for package in [PACKAGE, "xtask"] {
+    // By name: `--all-targets` leaves out what a bare `cargo test` does.
+    let mut all = targets.flags_of_all();
+    all.push("--benches".to_owned());
+    for (package, targets) in [(PACKAGE, all), ("xtask", vec!["--all-targets".to_owned()])] {
         // One package at a time, as they are built: their dependencies' features differ, and together they would be a third set.
-        let mut clippy = cargo(["clippy", "--quiet", "--locked", "--all-targets", "--package", package]);
-        runner.check(&format!("clippy of {package}"), clippy.args(["--", "--deny", "warnings"]));
+        let mut clippy = cargo(["clippy", "--quiet", "--locked", "--package", package]);
+        clippy.args(targets).args(["--", "--deny", "warnings"]);
+        runner.check(&format!("clippy of {package}"), &mut clippy);
     }
 }
 

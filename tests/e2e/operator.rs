@@ -1,6 +1,7 @@
 //! What the running operator has used: read from the kernel and from its own metrics.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
@@ -35,15 +36,26 @@ impl Usage {
 }
 
 impl Operator {
-    /// Finds the controller's process on this machine, which is the cluster's node.
+    /// Finds the controller's process on this machine, which is the cluster's node; waits for it when it was just killed.
     pub async fn find(client: &Client) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(found) = Self::look(client).await {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "no process of the operator on this machine");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    async fn look(client: &Client) -> Option<Self> {
         let pods: Api<Pod> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
         let selector = ListParams::default().labels("app.kubernetes.io/component=operator");
         let pods = pods.list(&selector).await.unwrap().items;
-        let pod = pods.iter().find(|pod| pod.metadata.deletion_timestamp.is_none()).expect("the operator runs");
-        let uid = pod.uid().unwrap();
-        let process = processes().find(|process| is_controller_of(*process, &uid)).expect("the operator's process");
-        Self { process, pod: pod.name_any() }
+        let pod = pods.iter().find(|pod| pod.metadata.deletion_timestamp.is_none())?;
+        let uid = pod.uid()?;
+        let process = processes().find(|process| is_controller_of(*process, &uid))?;
+        Some(Self { process, pod: pod.name_any() })
     }
 
     /// What it has used so far.
