@@ -54,7 +54,7 @@ pub enum Effect {
         /// Why; absent when only foreign containers are left.
         stop: Option<Stop>,
     },
-    /// Ends a Job whose pod has no node yet: nothing has run, and nothing will.
+    /// Ends a Job whose pod has no node yet, or lacks a volume there: nothing has run, and nothing will.
     Suspend {
         /// The Job.
         job: String,

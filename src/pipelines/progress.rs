@@ -351,7 +351,13 @@ impl<'a> Walk<'a> {
         let Some(job) = name else {
             return;
         };
-        let on_node = self.pod_of(job).filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()));
+        // Kubelet reads a pod's deadline between two attempts to mount its volumes, which are minutes apart: one that waits
+        // for a missing object has run nothing, and goes with its Job's suspension.
+        let has_begun = |pod: &&Pod| {
+            let on_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+            on_node && !self.observed.lacking.contains_key(&pod.name_any())
+        };
+        let on_node = self.pod_of(job).filter(has_begun);
         self.stops.push(match on_node {
             Some(pod) => Effect::EndPod { pod: pod.name_any(), stop: Some(stop) },
             None => Effect::Suspend { job: job.to_owned(), stop },

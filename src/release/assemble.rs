@@ -161,11 +161,20 @@ fn app_pod(pod: &Pod) -> AppPod {
         });
         ended.or_else(|| waits.and_then(|waits| waits.message.clone().or_else(|| waits.reason.clone())))
     });
+    // Time without a node or an image is not the digest's: what it takes to get ready counts from its container's start.
+    let started = container.and_then(|container| {
+        let state = container.state.as_ref();
+        let runs = state.and_then(|state| state.running.as_ref()?.started_at.as_ref());
+        let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref()?.started_at.as_ref());
+        let ended = state.and_then(|state| state.terminated.as_ref()?.started_at.as_ref());
+        [runs, last, ended].into_iter().flatten().map(|time| time.0).min()
+    });
     AppPod {
         name: pod.name_any(),
         digest: pod.annotations().get(DIGEST_ANNOTATION).and_then(|digest| digest.parse().ok()),
         content: pod.annotations().get(super::manifests::TEMPLATE_ANNOTATION).cloned(),
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        started,
         phase: app_phase(pod),
         ready: container.is_some_and(|container| container.ready),
         restarts: container.map_or(0, |container| container.restart_count),

@@ -243,6 +243,8 @@ pub struct AppPod {
     pub content: Option<String>,
     /// When it was made.
     pub created: Option<Timestamp>,
+    /// The earliest start of its container that is known; none before its first one.
+    pub started: Option<Timestamp>,
     /// How it stands.
     pub phase: PodPhase,
     /// Whether it is ready.

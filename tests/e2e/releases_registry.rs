@@ -26,7 +26,7 @@ fn pull_secret(name: &str, password: &str) -> Value {
 fn question(stage: &Stage, name: &str, secret: Option<&str>) -> Value {
     let mut spec = json!({
         "image": {
-            "repository": format!("{FAULTY}/{}/{name}", stage.namespace), "semver": ">=99, <100", "interval": "5s",
+            "repository": format!("{FAULTY}/{}/{name}", stage.namespace), "semver": ">=99, <100", "interval": "10s",
         },
         "database": { "urlFrom": { "secretKeyRef": { "name": "none", "key": "url" } } },
     });
@@ -111,7 +111,7 @@ async fn a_site_outlives_its_registry_and_an_image_that_nodes_cant_pull() {
         let mut spec = release(&stage);
         spec["image"]["repository"] = json!(format!("{MOODY}/{}", stage.image));
         spec["image"]["semver"] = json!(">=1, <1.2");
-        spec["image"]["interval"] = json!("5s");
+        spec["image"]["interval"] = json!("10s");
         stage.create("TimeTrackerRelease", SITE, spec).await;
         delivered(&stage, "1.0.0").await;
 

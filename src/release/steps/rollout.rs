@@ -152,11 +152,12 @@ fn fault(
         let message = format!("pod {} of {version} crashed {} times: {trouble}", pod.name, pod.restarts);
         return Some((FailureReason::CrashLoop, message));
     }
-    // The Deployment's own verdict may still be that of another template: the pod's age must agree with it.
+    // The Deployment's own verdict may still be that of another template, or of the time in which no node had room: the
+    // time since the container's start must agree with it.
     let deadline = desired.pointer("/spec/progressDeadlineSeconds").and_then(Value::as_u64).unwrap_or(600);
     let soak = desired.pointer("/spec/minReadySeconds").and_then(Value::as_u64).unwrap_or(0);
     let timeout = Duration::from_secs(deadline.saturating_sub(soak));
-    let age = Duration::try_from(now.duration_since(pod.created?)).unwrap_or_default();
+    let age = Duration::try_from(now.duration_since(pod.started?)).unwrap_or_default();
     (age >= timeout && is_past_deadline(live)).then(|| {
         let message = format!("pod {} of {version} is not ready after {} s: {trouble}", pod.name, age.as_secs());
         (FailureReason::NotReady, message)
@@ -169,4 +170,50 @@ fn is_past_deadline(live: &Value) -> bool {
         condition.get("type").and_then(Value::as_str) == Some("Progressing")
             && condition.get("status").and_then(Value::as_str) == Some("False")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{WaitCause, Waiting};
+    use serde_json::json;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    fn pod(started: Option<Timestamp>) -> AppPod {
+        let phase = match started {
+            Some(since) => PodPhase::Running { since: Some(since) },
+            None => {
+                PodPhase::Waiting(Waiting { cause: WaitCause::Starting, message: String::new(), since: Some(at(0)) })
+            }
+        };
+        AppPod {
+            name: "site-1".to_owned(),
+            digest: None,
+            content: None,
+            created: Some(at(0)),
+            started,
+            phase,
+            ready: false,
+            restarts: 0,
+            trouble: None,
+            terminating: false,
+        }
+    }
+
+    /// Whether the pod is to blame at that second, long after its Deployment's deadline.
+    fn is_to_blame(pod: &AppPod, second: i64) -> bool {
+        let late = json!({ "status": { "conditions": [{ "type": "Progressing", "status": "False" }] } });
+        let desired = json!({ "spec": { "progressDeadlineSeconds": 31, "minReadySeconds": 1 } });
+        fault(pod, "1.0.0", &late, &desired, at(second)).is_some()
+    }
+
+    #[test]
+    fn the_time_that_a_pod_waited_for_a_node_is_not_held_against_its_digest() {
+        assert!(!is_to_blame(&pod(None), 500), "it never started");
+        assert!(!is_to_blame(&pod(Some(at(500))), 529));
+        assert!(is_to_blame(&pod(Some(at(500))), 530));
+    }
 }
