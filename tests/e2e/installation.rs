@@ -127,9 +127,9 @@ async fn a_site_outlives_upgrade_uninstallation_and_a_change_from_helm_to_kustom
         operator_is_ready().await;
         answers(&stage, "after-kustomize").await;
 
-        for object in kustomized(overlay.path()) {
-            with_file(&object.to_string(), &["delete", "--ignore-not-found", "--wait=true", "--timeout=60s"]);
-        }
+        // All at once: the store's claim does not go before the pod that uses it.
+        let all = json!({ "apiVersion": "v1", "kind": "List", "items": kustomized(overlay.path()) });
+        with_file(&all.to_string(), &["delete", "--ignore-not-found", "--wait=true", "--timeout=180s"]);
         helm(&["install", OPERATOR, &chart(), "--values", values, "--take-ownership", "--wait", "--timeout=3m"]);
         operator_is_ready().await;
         answers(&stage, "after-helm-again").await;
