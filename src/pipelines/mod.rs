@@ -11,6 +11,7 @@ mod decide;
 mod definition;
 mod effect;
 mod environment;
+mod expressions;
 mod failure;
 mod gate;
 mod graph;

@@ -6,6 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 pub use crate::api::marks::{EVENT_LABEL, RUN_LABEL};
 
+use crate::api::run::PipelineRun;
+
 /// Label: the pipeline's name.
 pub const PIPELINE_LABEL: &str = "timetracker.dev/pipeline";
 /// Label and annotation: the job's name in the pipeline.
@@ -50,6 +52,14 @@ pub const COMPONENT: &str = "pipeline-job";
 pub const MANAGED_BY: &str = "timetracker-operator";
 /// The pseudo job that reads a branch's or tag's commit; no job of a pipeline can have this name.
 pub const RESOLVE: &str = "(revision)";
+
+/// The kind of event that made the run, as expressions see it.
+#[must_use]
+pub fn event(run: &PipelineRun) -> &str {
+    let labelled = run.metadata.labels.as_ref().and_then(|labels| labels.get(EVENT_LABEL));
+    let of_pull_request = run.spec.revision.as_ref().is_some_and(|revision| revision.pull_request.is_some());
+    labelled.map_or(if of_pull_request { "PullRequest" } else { "Manual" }, String::as_str)
+}
 
 /// Ten hexadecimal digits of the parts; no two lists of parts give the same text to the hash.
 #[must_use]

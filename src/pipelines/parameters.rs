@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::definition::Definition;
+use super::expressions::ExpressionError;
+use super::gate::condition;
 use super::graph::{Graph, GraphError};
 use super::settings::Settings;
 use super::steps::Step;
@@ -59,6 +61,14 @@ pub enum Refusal {
         /// Its path.
         field: String,
     },
+    /// An expression that can't be used.
+    #[error("{field}: {why}; correct it, then make a new run")]
+    Expression {
+        /// Its path.
+        field: String,
+        /// Why.
+        why: ExpressionError,
+    },
     /// A job that can't be built.
     #[error("{field}: {why}")]
     Job {
@@ -85,6 +95,7 @@ impl Refusal {
             Self::RevisionMissing(_) => "RevisionMissing",
             Self::NotSupported { .. } => "NotSupported",
             Self::SecretInPullRequest { .. } => "SecretInPullRequest",
+            Self::Expression { .. } => "InvalidExpression",
             Self::Job { .. } => "InvalidJob",
             Self::ForkDenied => "ForkDenied",
         }
@@ -142,6 +153,21 @@ pub fn accept(definition: &Definition, run: &PipelineRunSpec, settings: &Setting
     Ok(Accepted { graph, parameters })
 }
 
+/// Checks a run that has not begun: besides all else also its expressions, of which the definition then keeps the text.
+///
+/// # Errors
+/// The first thing that does not fit, named by its field.
+pub fn admit(definition: &Definition, run: &PipelineRunSpec, settings: &Settings) -> Result<Accepted, Refusal> {
+    let accepted = accept(definition, run, settings)?;
+    for node in accepted.graph.nodes() {
+        let field = || format!("Pipeline job `{}`: when", node.spec.name);
+        condition(&definition.pipeline.params, &accepted.graph, node)
+            .transpose()
+            .map_err(|why| Refusal::Expression { field: field(), why })?;
+    }
+    Ok(accepted)
+}
+
 fn revision(definition: &Definition, run: &PipelineRunSpec, graph: &Graph) -> Result<(), Refusal> {
     let named = run.revision.as_ref();
     for name in named.iter().flat_map(|named| [named.branch.as_deref(), named.tag.as_deref()]).flatten() {
@@ -170,9 +196,6 @@ fn job(job: &JobSpec, default_image: Option<&str>, is_pull_request: bool, settin
     let unsupported = |field: &str| Err(Refusal::NotSupported { field: at(field) });
     if let Some(step) = job.built_in().filter(|_| Step::of(job).is_none()) {
         return unsupported(step);
-    }
-    if job.when.is_some() {
-        return unsupported("when");
     }
     if job.environment.is_some() {
         return unsupported("environment");

@@ -58,7 +58,6 @@ fn a_default_is_taken_and_checked() {
 }
 
 #[rstest]
-#[case(json!({"name": "a", "image": "x", "run": "true", "when": "true"}), "when")]
 #[case(json!({"name": "a", "run": "true", "environment": {"python": "3.11", "requirements": ["r"]}}), "environment")]
 #[case(json!({"name": "a", "buildImage": {"platforms": ["linux/amd64"]}}), "buildImage")]
 #[case(json!({"name": "a", "image": "x", "run": "true", "retries": {"failedTests": 1}}), "failedTests")]
@@ -68,6 +67,38 @@ fn what_is_not_executed_is_refused_by_its_field(#[case] job: Value, #[case] fiel
             .unwrap_err();
     assert_eq!(error.reason(), "NotSupported");
     assert!(error.to_string().contains(field), "{error}");
+}
+
+#[rstest]
+#[case("needs.zebra.result == 'Succeeded'", "needs['zebra']")]
+#[case("params.zebra", "parameter `zebra`")]
+#[case("true &&", "column")]
+#[case("'yes'", "a boolean is needed")]
+fn a_condition_that_can_not_be_is_refused_with_its_job(#[case] when: &str, #[case] part: &str) {
+    let pipeline = json!({"jobs": [{"name": "lint", "image": "x", "run": "true", "when": when}]});
+    let error =
+        admit(&definition(pipeline), &run(json!({"pipelineRef": {"name": "p"}})), &Settings::default()).unwrap_err();
+    assert_eq!(error.reason(), "InvalidExpression");
+    let text = error.to_string();
+    assert!(text.contains("job `lint`: when") && text.contains(part), "{text}");
+}
+
+#[test]
+fn a_condition_reads_only_the_jobs_that_are_final_by_then() {
+    let job = |name: &str, rest: Value| {
+        let mut job = json!({"name": name, "image": "x", "run": "true"});
+        job.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        job
+    };
+    let with = |when: &str| {
+        let last = job("last", json!({"when": "needs.b.result == 'Failed' || needs.a.result == 'Failed'"}));
+        let pipeline =
+            json!({"jobs": [job("a", json!({})), job("b", json!({"needs": ["a"], "when": when}))], "finally": [last]});
+        admit(&definition(pipeline), &run(json!({"pipelineRef": {"name": "p"}})), &Settings::default())
+    };
+    assert!(with("needs.a.result != 'Failed'").is_ok(), "finally reads all jobs");
+    assert!(with("needs.b.result != 'Failed'").is_err(), "its own result");
+    assert!(with("needs.last.result != 'Failed'").is_err(), "a job of finally");
 }
 
 #[test]

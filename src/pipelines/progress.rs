@@ -10,8 +10,9 @@ use kube::ResourceExt;
 use super::attempt::{Going, Judgement};
 use super::attempts::{self, Attempts};
 use super::effect::Effect;
+use super::expressions::{Facts, NeedFacts};
 use super::failure::Expectations;
-use super::gate::{Gate, worst};
+use super::gate::{Gate, condition, readable, worst};
 use super::graph::{Cell, Graph, Node};
 use super::inputs::Inputs;
 use super::jobs::{self, Given, RunContext};
@@ -215,8 +216,18 @@ impl<'a> Walk<'a> {
         let parallel = node.spec.matrix.as_ref().and_then(|matrix| matrix.max_parallel);
         let mut slots =
             parallel.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX).saturating_sub(on_their_way);
+        // Asked only when it decides: an attempt that was made is not taken back.
+        let asked = gate == Gate::Open && states.iter().any(|(_, attempts)| attempts.judgement.is_none());
+        let parameters = &self.run.definition.pipeline.params;
+        let condition = asked.then(|| condition(parameters, graph, node)).flatten();
         let mut phases = Vec::new();
         for (cell, attempts) in states {
+            let gate = match &condition {
+                Some(condition) if attempts.judgement.is_none() => {
+                    Gate::behind(condition, &self.facts(graph, node, cell))
+                }
+                Some(_) | None => gate.clone(),
+            };
             let view = self.cell(graph, node, cell, &attempts, &gate, stop.as_ref(), &mut slots, &retried);
             phases.push(view.phase);
             self.cells.push(view);
@@ -271,6 +282,10 @@ impl<'a> Walk<'a> {
                     CellView { phase: JobPhase::Cancelled, message: Some(format!("not started: {message}")), ..view }
                 }
                 (Gate::Skip(why), None) => CellView { phase: JobPhase::Skipped, message: Some(why.clone()), ..view },
+                (Gate::Broken(why), None) => {
+                    let result = JobResult::failed(FailureClass::Configuration, why);
+                    CellView { phase: JobPhase::Failed, message: result.message.clone(), result: Some(result), ..view }
+                }
                 (Gate::Open, None) => self.start(graph, node, cell, 1, slots, view),
             },
         }
@@ -308,6 +323,24 @@ impl<'a> Walk<'a> {
         }
         self.starts.push(Effect::Start(Box::new(job)));
         view
+    }
+
+    /// What a `when` of this cell may read: all of it is final.
+    fn facts<'f>(&'f self, graph: &'f Graph, node: &'f Node, cell: &'f Cell) -> Facts<'f> {
+        let known = readable(graph, node).filter_map(|(place, need)| {
+            let phase = self.finals.get(place).copied().flatten()?;
+            let view = self.cells.iter().find(|view| need.spec.matrix.is_none() && view.name == need.spec.name);
+            let outputs = view.and_then(|view| view.result.as_ref()).map(|result| &result.outputs);
+            Some((need.spec.name.as_str(), NeedFacts { phase, outputs }))
+        });
+        Facts {
+            parameters: Some(self.run.parameters),
+            needs: known.collect(),
+            revision: self.run.spec.revision.as_ref(),
+            commit: self.run.commit,
+            event: self.run.event,
+            cell: &cell.values,
+        }
     }
 
     /// The outputs of the jobs that this one needs, as variables. Those of a matrix have no single value.

@@ -141,7 +141,7 @@ fn statements(situation: &Situation, cells: &[CellView], finished: usize) -> Vec
 
 /// The reasons that an outcome may have, as static words: an annotation that somebody else wrote adds none.
 fn known_reason(reason: &str) -> &'static str {
-    const KNOWN: [&str; 31] = [
+    const KNOWN: [&str; 32] = [
         "Succeeded",
         "Cancelled",
         "CommandFailure",
@@ -168,6 +168,7 @@ fn known_reason(reason: &str) -> &'static str {
         "RevisionMissing",
         "NotSupported",
         "SecretInPullRequest",
+        "InvalidExpression",
         "InvalidJob",
         "ForkDenied",
         "DefinitionLost",

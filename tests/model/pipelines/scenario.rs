@@ -19,6 +19,42 @@ pub struct Job {
     pub once: bool,
     pub collects: bool,
     pub traps: bool,
+    pub when: When,
+}
+
+/// A job's condition.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum When {
+    Absent,
+    Yes,
+    No,
+    /// Whether its first need failed; in `finally` the first job.
+    NeedFailed,
+    /// It has no value: the job fails.
+    Broken,
+}
+
+impl When {
+    fn text(self, need: Option<&String>) -> Option<String> {
+        match (self, need) {
+            (Self::Absent, _) | (Self::NeedFailed, None) => None,
+            (Self::Yes, _) => Some("event == 'Manual' && params.go".to_owned()),
+            (Self::No, _) => Some("!params.go".to_owned()),
+            (Self::NeedFailed, Some(need)) => Some(format!("needs['{need}'].result == 'Failed'")),
+            (Self::Broken, _) => Some("int(event) == 1".to_owned()),
+        }
+    }
+
+    /// What a job comes to, or `None` when the rules without a condition hold.
+    fn outcome<'a>(self, need: Option<&str>, own: &'a str) -> Option<&'a str> {
+        match (self, need) {
+            (Self::Absent, _) | (Self::NeedFailed, None) => None,
+            (Self::Yes, _) => Some(own),
+            (Self::No, _) => Some("Skipped"),
+            (Self::NeedFailed, Some(need)) => Some(if need == "Failed" { own } else { "Skipped" }),
+            (Self::Broken, _) => Some("Failed"),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -32,8 +68,10 @@ fn job(place: usize) -> impl Strategy<Value = Job> {
     let needs = proptest::collection::btree_set(0..place.max(1), 0..3);
     let outcome = (prop_oneof![5 => Just(0), 1 => Just(1)], prop_oneof![4 => Just(0u32), 1 => Just(2)], 1..4u32);
     let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.25), any::<bool>(), any::<bool>());
-    (needs, prop_oneof![4 => Just(1usize), 1 => Just(2)], outcome, flags).prop_map(
-        move |(needs, cells, (exit, failed_tests, steps), (continue_on_error, once, collects, traps))| Job {
+    let when = prop_oneof![6 => Just(When::Absent), 1 => Just(When::Yes), 1 => Just(When::No), 2 => Just(When::NeedFailed),
+        1 => Just(When::Broken)];
+    (needs, prop_oneof![4 => Just(1usize), 1 => Just(2)], outcome, flags, when).prop_map(
+        move |(needs, cells, (exit, failed_tests, steps), (continue_on_error, once, collects, traps), when)| Job {
             needs: needs.into_iter().filter(|need| *need < place).collect(),
             cells,
             exit,
@@ -43,6 +81,7 @@ fn job(place: usize) -> impl Strategy<Value = Job> {
             once,
             collects,
             traps,
+            when,
         },
     )
 }
@@ -64,6 +103,10 @@ impl Scenario {
         let needs: Vec<String> = job.needs.iter().map(|need| Self::name(*need)).collect();
         let mut spec = json!({"name": name, "image": "busybox", "run": "true", "needs": needs,
             "continueOnError": job.continue_on_error});
+        let need = if name == "last" { Some(Self::name(0)) } else { needs.first().cloned() };
+        if let Some(when) = job.when.text(need.as_ref()) {
+            spec["when"] = json!(when);
+        }
         if job.cells > 1 {
             let values: Vec<String> = (0..job.cells).map(|cell| cell.to_string()).collect();
             spec["matrix"] = json!({"axes": [{"name": "cell", "values": values}], "failFast": false});
@@ -102,7 +145,13 @@ impl Scenario {
         }
         let mut settings = Settings::default();
         settings.limits.jobs = self.limit;
-        World::new(json!({"jobs": jobs, "finally": finally}), json!({"pipelineRef": {"name": "p"}}), fates, settings)
+        let params = json!([{"name": "go", "type": "Boolean", "default": "true"}]);
+        World::new(
+            json!({"params": params, "jobs": jobs, "finally": finally}),
+            json!({"pipelineRef": {"name": "p"}}),
+            fates,
+            settings,
+        )
     }
 
     pub fn once_cells(&self) -> Vec<String> {
@@ -134,28 +183,28 @@ impl Scenario {
             let open = job.needs.iter().all(|need| {
                 by_place[*need] == "Succeeded" || (by_place[*need] == "Failed" && self.jobs[*need].continue_on_error)
             });
-            let phase = if open { own(job) } else { "Skipped" };
+            let need = job.needs.first().map(|need| by_place[*need]);
+            let phase = job.when.outcome(need, own(job)).unwrap_or(if open { own(job) } else { "Skipped" });
             by_place.push(phase);
             for cell in Self::cells(&Self::name(place), job) {
                 expected.insert(cell, phase.to_owned());
             }
         }
         if let Some(job) = &self.finally {
+            let phase = job.when.outcome(Some(by_place[0]), own(job)).unwrap_or(own(job));
             for cell in Self::cells("last", job) {
-                expected.insert(cell, own(job).to_owned());
+                expected.insert(cell, phase.to_owned());
             }
         }
         expected
     }
 
+    /// Nothing failed that is not forgiven: what is skipped is so by a condition, or because of a failure.
     pub fn succeeds(&self) -> bool {
         let expected = self.expected();
         self.named().iter().all(|(name, job)| {
-            Self::cells(name, job).iter().all(|cell| match expected[cell].as_str() {
-                "Succeeded" => true,
-                "Failed" => job.continue_on_error,
-                _ => false,
-            })
+            let cells = Self::cells(name, job);
+            cells.iter().all(|cell| expected[cell] != "Failed" || job.continue_on_error)
         })
     }
 }
