@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
@@ -27,7 +28,7 @@ use crate::api::run::PipelineRun;
 use crate::cluster::{Cluster, Keeper, WatchMonitor, connect};
 use crate::config::{Configuration, ConfigurationError};
 use crate::http::{Health, HttpError, serve_operator};
-use crate::pipelines::{self, RunError};
+use crate::pipelines::{self, RunError, Runs};
 use crate::registry::{Registry, RegistryConfig, Scanner};
 use crate::release::{self, ReleaseError, Releases};
 use crate::telemetry::Metrics;
@@ -245,7 +246,7 @@ async fn check_version(client: &Client) -> Result<(), ControllerError> {
 async fn controllers(shared: Shared, configuration: Configuration, trusted_ca: Option<String>, scanner: Scanner) {
     let releases = Arc::new(Releases::new(scanner, &configuration, trusted_ca.as_deref()));
     let api_server = endpoints::api_server(&shared.client).await;
-    let settings = Arc::new(pipelines::Settings::of(&configuration, trusted_ca, api_server));
+    let runs = Arc::new(Runs::new(pipelines::Settings::of(&configuration, trusted_ca, api_server)));
     let namespaces: Vec<Option<String>> = match configuration.watch_namespaces.as_slice() {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
@@ -254,7 +255,7 @@ async fn controllers(shared: Shared, configuration: Configuration, trusted_ca: O
         let namespace = namespace.as_deref();
         futures::future::join(
             release_controller(shared.clone(), Arc::clone(&releases), namespace),
-            run_controller(shared.clone(), Arc::clone(&settings), namespace),
+            run_controller(shared.clone(), Arc::clone(&runs), namespace),
         )
     });
     futures::future::join_all(all).await;
@@ -291,10 +292,11 @@ async fn release_controller(shared: Shared, releases: Arc<Releases>, namespace: 
     .await;
 }
 
-async fn run_controller(shared: Shared, settings: Arc<pipelines::Settings>, namespace: Option<&str>) {
+async fn run_controller(shared: Shared, shared_by_runs: Arc<Runs>, namespace: Option<&str>) {
     let client = shared.client.clone();
     let mut controller = controller::<PipelineRun>(&shared, namespace);
     let runs = controller.store();
+    let waiting = controller.store();
     macro_rules! watch_children {
         ($($kind:ty: $significance:path),*) => {$(
             let events = watcher(api_in::<$kind>(&client, namespace), watched(Some(pipelines::CHILD_SELECTOR)));
@@ -316,9 +318,16 @@ async fn run_controller(shared: Shared, settings: Arc<pipelines::Settings>, name
         });
         waiting.map(|run| ObjectRef::from_obj(run.as_ref())).collect::<Vec<_>>()
     });
+    // Room for Jobs that became free, or a turn in a concurrency group, wakes those who wait for it.
+    let controller = controller.watches_stream(shared_by_runs.freed().map(Ok), move |freed| {
+        let state = waiting.state();
+        let all = state.iter().filter_map(|run| run.0.as_ref().ok());
+        let woken = pipelines::woken(&freed, all);
+        woken.into_iter().map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)).collect::<Vec<_>>()
+    });
     drive(shared, controller, move |cluster, namespace, name| {
-        let settings = Arc::clone(&settings);
-        async move { pipelines::reconcile(&cluster, &settings, &namespace, &name, jiff::Timestamp::now).await }
+        let runs = Arc::clone(&shared_by_runs);
+        async move { pipelines::reconcile(&cluster, &runs, &namespace, &name, jiff::Timestamp::now).await }
     })
     .await;
 }

@@ -34,6 +34,13 @@ pub struct Attempts {
 }
 
 impl Attempts {
+    /// None of its own: an earlier run's result is as good.
+    #[must_use]
+    pub fn taken_over(result: JobResult) -> Self {
+        let judgement = Some(Judgement::Over { result, recorded: true });
+        Self { number: 0, name: None, judgement, infrastructure: 0, other: 0 }
+    }
+
     /// The attempts at the cell, of which at most `most` are possible.
     #[must_use]
     pub fn at(

@@ -6,23 +6,30 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use super::decide::{RunPlan, context, other_finalizers, over};
+use super::concurrency::{Group, Turn};
+use super::decide::{RunPlan, Started, context, other_finalizers};
 use super::definition::{Definition, Source};
 use super::effect::Effect;
+use super::end::over;
 use super::jobs::RunContext;
 use super::names;
 use super::observe::Observed;
 use super::parameters::{Accepted, Refusal, admit};
 use super::result::Outcome;
+use super::reuse::{Execution, Reused, reused};
 use super::settings::Settings;
 use super::status::{self, Facts, Situation};
 use super::surroundings;
+use super::walk::ended;
 use crate::api::run::{JobPhase, PullRequest};
 use crate::api::source::ForkPolicy;
 use crate::plan::{Next, Notice, Plan, Severity};
 
 /// How long a pipeline or repository may be missing: GitOps tools create in any order.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How soon a run that waits for another one of its group looks again, should it not be woken.
+const GROUP_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What the run would execute if it began now.
 ///
@@ -61,6 +68,15 @@ pub fn definition_of(observed: &Observed, revision: &str) -> Option<Definition> 
         let definition = found(observed).ok()?;
         (definition.revision_name(&observed.run.spec.pipeline_ref.name) == revision).then_some(definition)
     })
+}
+
+/// What the run executes, or would execute if it began now.
+#[must_use]
+pub fn definition_now(observed: &Observed) -> Option<Definition> {
+    match Started::of(observed) {
+        Some(started) => definition_of(observed, &started.revision),
+        None => found(observed).ok(),
+    }
 }
 
 /// Keeps the revision there as long as the run is: made again when lost, with the run among its owners.
@@ -119,7 +135,10 @@ pub fn begin(observed: &Observed, settings: &Settings, now: Timestamp) -> RunPla
         Err(refusal) => return over(observed, refused(&refusal, now), None, now),
     };
     match approval(observed) {
-        Approval::Given => start(observed, &definition, &accepted, settings, now),
+        Approval::Given => match (&observed.run.spec.rerun_of, &observed.reused) {
+            (Some(earlier), None) => take_over(observed, &earlier.name, &definition, &accepted, settings, now),
+            (Some(_), Some(_)) | (None, _) => in_turn(observed, &definition, &accepted, settings, now),
+        },
         Approval::Denied => over(observed, refused(&Refusal::ForkDenied, now), None, now),
         Approval::Awaited(message) => waiting(observed, "WaitingForApproval", message, Next::OnChange, now),
     }
@@ -172,6 +191,110 @@ fn approval(observed: &Observed) -> Approval {
             "pull request {number} comes from a fork: read its code, then set spec.approvedCommit to {}",
             commit.unwrap_or_default()
         )),
+    }
+}
+
+/// Writes down what the run takes over from the earlier one, before it begins.
+fn take_over(
+    observed: &Observed,
+    name: &str,
+    definition: &Definition,
+    accepted: &Accepted,
+    settings: &Settings,
+    now: Timestamp,
+) -> RunPlan {
+    let Some(earlier) = observed.earlier.as_deref() else {
+        return patient(observed, &Refusal::EarlierNotFound(name.to_owned()), now);
+    };
+    match taken_over(observed, earlier, definition, accepted, settings, now) {
+        Ok(reused) => {
+            let message = format!("takes over {} jobs of run {name}", reused.cells.len());
+            let effects = vec![Effect::Reuse(Box::new(reused.config_map(&observed.run)))];
+            Plan { effects, ..waiting(observed, "Reusing", message, Next::After(Duration::ZERO), now) }
+        }
+        Err(why) => {
+            let refusal = Refusal::Earlier { run: name.to_owned(), why: why.to_owned() };
+            over(observed, refused(&refusal, now), None, now)
+        }
+    }
+}
+
+fn taken_over(
+    observed: &Observed,
+    earlier: &Observed,
+    definition: &Definition,
+    accepted: &Accepted,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<Reused, &'static str> {
+    let (own, before) = (&observed.run.spec, &earlier.run.spec);
+    if own.pipeline_ref != before.pipeline_ref {
+        return Err("is of another pipeline; name a run of the same one");
+    }
+    let ended = ended(earlier, settings, now)?;
+    // A branch or tag means the commit that it named then: a run on its newest commit is a run without rerunOf.
+    let given = own.revision.as_ref().and_then(|revision| revision.commit.as_deref());
+    let is_same_commit = match given {
+        Some(commit) => ended.commit.as_ref().is_some_and(|ended| ended.as_str() == commit),
+        None => own.revision == before.revision,
+    };
+    if !is_same_commit {
+        return Err("is of another commit; write its revision, or make a run without rerunOf");
+    }
+    let commit = ended.commit.as_ref();
+    let own_context = context(observed, definition, accepted, commit, settings);
+    let earlier_context = context(earlier, &ended.definition, &ended.accepted, commit, settings);
+    let before = earlier_context.execution(&ended.accepted.graph);
+    let own = Execution { event: before.event, ..own_context.execution(&accepted.graph) };
+    Ok(reused(&own, &before, &earlier.run.name_any(), &ended.cells))
+}
+
+/// Begins when no other run of the concurrency group is before this one.
+fn in_turn(
+    observed: &Observed,
+    definition: &Definition,
+    accepted: &Accepted,
+    settings: &Settings,
+    now: Timestamp,
+) -> RunPlan {
+    let Some(concurrency) = &definition.pipeline.concurrency else {
+        return start(observed, definition, accepted, settings, now);
+    };
+    let declared = &definition.pipeline.params;
+    let group = match Group::of(concurrency, declared, &accepted.parameters, &observed.run) {
+        Ok(group) => group,
+        Err(refusal) => return over(observed, refused(&refusal, now), None, now),
+    };
+    let queued = |effects: Vec<Effect>, message: String, next: Next| {
+        let plan = waiting(observed, "Queued", message, next, now);
+        Plan { effects, ..plan }
+    };
+    // Who is in the group is read by the label: it stands there before anybody is counted.
+    if observed.run.labels().get(names::GROUP_LABEL) != Some(&group.hash) {
+        let message = format!("joins concurrency group {}", group.shown);
+        return queued(vec![Effect::Join { group: group.hash }], message, Next::After(Duration::ZERO));
+    }
+    let wait = |other: &str| format!("waits for run {other} of concurrency group {}", group.shown);
+    match Turn::of(&observed.run, &observed.rivals, concurrency.cancel_in_progress) {
+        Turn::Begin => start(observed, definition, accepted, settings, now),
+        Turn::Wait(other) => queued(Vec::new(), wait(&other), Next::After(GROUP_INTERVAL)),
+        Turn::Replace(older) => {
+            let message = older.first().map(|other| wait(other)).unwrap_or_default();
+            let effects = older.into_iter().map(|run| Effect::Supersede { run }).collect();
+            queued(effects, message, Next::After(GROUP_INTERVAL))
+        }
+        Turn::Superseded(newer) => over(observed, superseded(&newer, now), None, now),
+    }
+}
+
+/// The end of a run that a newer one of its group replaced.
+#[must_use]
+pub fn superseded(newer: &str, now: Timestamp) -> Outcome {
+    Outcome {
+        phase: JobPhase::Cancelled,
+        reason: "Superseded".to_owned(),
+        message: format!("the newer run {newer} of the same concurrency group replaced it"),
+        completed: now,
     }
 }
 

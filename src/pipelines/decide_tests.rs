@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::observe::Room;
 use super::*;
 use crate::api::conditions::is_true;
+use crate::api::run::JobPhase;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + second).unwrap()
@@ -25,7 +25,11 @@ fn observed(spec: Value, pipeline: Option<Value>) -> Observed {
         claims: Vec::new(),
         trust: None,
         policy: None,
-        room: Room { in_namespace: 0, everywhere: 0 },
+        queue: None,
+        history: None,
+        reused: None,
+        earlier: None,
+        rivals: Vec::new(),
     }
 }
 

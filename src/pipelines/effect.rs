@@ -6,9 +6,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::names;
+use super::queue::Mark;
 use super::result::{JobResult, Outcome, Stop};
 use crate::api::run::PipelineRun;
 use crate::cluster::{Manifest, ManifestError, Target, Write};
@@ -43,6 +44,22 @@ pub enum Effect {
         /// When.
         started: jiff::Timestamp,
     },
+    /// Writes down what the run takes over from an earlier one.
+    Reuse(Box<ConfigMap>),
+    /// Says which concurrency group the run belongs to.
+    Join {
+        /// The group's hash.
+        group: String,
+    },
+    /// Tells an older run of the group to end.
+    Supersede {
+        /// The older run.
+        run: String,
+    },
+    /// Says that the run waits for room.
+    Wait(Mark),
+    /// Says that it does not any more.
+    Proceed,
     /// Claims a job that must never run twice.
     Claim(Box<ConfigMap>),
     /// Starts an attempt.
@@ -88,6 +105,8 @@ pub enum Effect {
         resource_version: Option<String>,
         /// The other finalizers.
         finalizers: Vec<String>,
+        /// The pipeline, by which the finished run is found again.
+        pipeline: String,
         /// How.
         outcome: Outcome,
     },
@@ -97,6 +116,13 @@ pub enum Effect {
         resource_version: Option<String>,
         /// The other finalizers.
         finalizers: Vec<String>,
+    },
+    /// Deletes an older run of the pipeline: there are more than are kept.
+    Prune {
+        /// Its name.
+        run: String,
+        /// Its uid.
+        uid: Option<String>,
     },
     /// Deletes a run whose time to live is over.
     Expire {
@@ -116,17 +142,22 @@ impl Effect {
     /// # Errors
     /// When an object can't be written as JSON.
     pub fn write(&self, namespace: &str, run: &str) -> Result<Write, ManifestError> {
-        let on_run = |resource_version: &Option<String>, finalizers: &[String], annotations: Map<String, Value>| {
+        let of_run = |metadata: Value| Write::Merge {
+            target: Target::of::<PipelineRun>(namespace, run),
+            patch: json!({ "metadata": metadata }),
+        };
+        // Conditional on what was read: the finalizers are replaced as a whole.
+        let on_run = |resource_version: &Option<String>, finalizers: &[String], more: Value| {
             let mut metadata = json!({ "finalizers": finalizers });
             if let Some(map) = metadata.as_object_mut() {
                 if let Some(version) = resource_version {
                     map.insert("resourceVersion".to_owned(), version.clone().into());
                 }
-                if !annotations.is_empty() {
-                    map.insert("annotations".to_owned(), annotations.into());
+                if let Value::Object(more) = more {
+                    map.extend(more);
                 }
             }
-            Write::Merge { target: Target::of::<PipelineRun>(namespace, run), patch: json!({ "metadata": metadata }) }
+            of_run(metadata)
         };
         Ok(match self {
             Self::Trust(config_map) => Write::Apply(Manifest::of(config_map.as_ref())?),
@@ -137,12 +168,26 @@ impl Effect {
                 patch: json!({ "metadata": { "resourceVersion": resource_version, "ownerReferences": owners } }),
             },
             Self::Begin { resource_version, finalizers, revision, started } => {
-                let annotations = Map::from_iter([
-                    (names::REVISION_ANNOTATION.to_owned(), revision.clone().into()),
-                    (names::STARTED_ANNOTATION.to_owned(), started.to_string().into()),
-                ]);
-                on_run(resource_version, finalizers, annotations)
+                let annotations = json!({
+                    names::REVISION_ANNOTATION: revision,
+                    names::STARTED_ANNOTATION: started.to_string(),
+                });
+                on_run(resource_version, finalizers, json!({ "annotations": annotations }))
             }
+            Self::Reuse(reused) => Write::Create(Manifest::of(reused.as_ref())?),
+            Self::Join { group } => of_run(json!({ "labels": { names::GROUP_LABEL: group } })),
+            Self::Supersede { run: older } => Write::Merge {
+                target: Target::of::<PipelineRun>(namespace, older),
+                patch: json!({ "metadata": { "annotations": { names::SUPERSEDED_ANNOTATION: run } } }),
+            },
+            Self::Wait(mark) => of_run(json!({
+                "labels": { names::WAITING_LABEL: "true" },
+                "annotations": { names::WAITING_ANNOTATION: text(mark) },
+            })),
+            Self::Proceed => of_run(json!({
+                "labels": { names::WAITING_LABEL: null },
+                "annotations": { names::WAITING_ANNOTATION: null },
+            })),
             Self::Claim(claim) => Write::Create(Manifest::of(claim.as_ref())?),
             Self::Start(job) => Write::Create(Manifest::of(job.as_ref())?),
             Self::EndPod { pod, stop } => {
@@ -174,15 +219,56 @@ impl Effect {
                 target: Target::of::<ConfigMap>(namespace, claim),
                 patch: json!({ "metadata": { "annotations": { names::RESULT_ANNOTATION: text(result) } } }),
             },
-            Self::Finish { resource_version, finalizers, outcome } => {
-                let annotations = Map::from_iter([(names::OUTCOME_ANNOTATION.to_owned(), text(outcome))]);
-                on_run(resource_version, finalizers, annotations)
+            Self::Finish { resource_version, finalizers, pipeline, outcome } => {
+                let annotations = json!({ names::OUTCOME_ANNOTATION: text(outcome), names::WAITING_ANNOTATION: null });
+                let labels = json!({
+                    names::FINISHED_LABEL: "true",
+                    names::PIPELINE_LABEL: pipeline,
+                    names::WAITING_LABEL: null,
+                });
+                on_run(resource_version, finalizers, json!({ "annotations": annotations, "labels": labels }))
             }
-            Self::Release { resource_version, finalizers } => on_run(resource_version, finalizers, Map::new()),
+            Self::Release { resource_version, finalizers } => on_run(resource_version, finalizers, Value::Null),
+            Self::Prune { run, uid } => {
+                Write::Delete { target: Target::of::<PipelineRun>(namespace, run), uid: uid.clone() }
+            }
             Self::Expire { uid } => {
                 Write::Delete { target: Target::of::<PipelineRun>(namespace, run), uid: uid.clone() }
             }
         })
+    }
+
+    /// Whether it must not happen beside another of its kind: it begins a run, or takes room.
+    #[must_use]
+    pub fn needs_turn(&self) -> bool {
+        match self {
+            Self::Begin { .. } | Self::Start(_) => true,
+            Self::Trust(_)
+            | Self::Restrict(_)
+            | Self::Preserve(_)
+            | Self::Reference { .. }
+            | Self::Reuse(_)
+            | Self::Join { .. }
+            | Self::Supersede { .. }
+            | Self::Wait(_)
+            | Self::Proceed
+            | Self::Claim(_)
+            | Self::EndPod { .. }
+            | Self::Suspend { .. }
+            | Self::Lose { .. }
+            | Self::Record { .. }
+            | Self::RecordClaim { .. }
+            | Self::Finish { .. }
+            | Self::Release { .. }
+            | Self::Prune { .. }
+            | Self::Expire { .. } => false,
+        }
+    }
+
+    /// Whether the run is over with it.
+    #[must_use]
+    pub fn ends_run(&self) -> bool {
+        matches!(self, Self::Finish { .. })
     }
 
     /// A short description for logs.
@@ -194,6 +280,11 @@ impl Effect {
             Self::Preserve(revision) => format!("create revision {}", revision.name_any()),
             Self::Reference { revision, .. } => format!("own revision {revision}"),
             Self::Begin { .. } => "begin the run".to_owned(),
+            Self::Reuse(reused) => format!("keep what is reused in {}", reused.name_any()),
+            Self::Join { group } => format!("join concurrency group {group}"),
+            Self::Supersede { run } => format!("tell run {run} to end for this one"),
+            Self::Wait(mark) => format!("wait for room for {} jobs", mark.jobs),
+            Self::Proceed => "wait no longer".to_owned(),
             Self::Claim(claim) => format!("claim {}", claim.name_any()),
             Self::Start(job) => format!("start job {}", job.name_any()),
             Self::EndPod { pod, .. } => format!("end pod {pod}"),
@@ -203,6 +294,7 @@ impl Effect {
             Self::RecordClaim { claim, .. } => format!("record that {claim} vanished"),
             Self::Finish { .. } => "finish the run".to_owned(),
             Self::Release { .. } => "release the run".to_owned(),
+            Self::Prune { run, .. } => format!("delete the older run {run}"),
             Self::Expire { .. } => "delete the run after its time to live".to_owned(),
         }
     }

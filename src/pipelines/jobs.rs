@@ -11,10 +11,11 @@ use kube::core::ObjectMeta;
 use super::definition::Definition;
 use super::environment;
 use super::failure::{Expectations, MAIN};
-use super::graph::{Cell, Node};
+use super::graph::{Cell, Graph, Node};
 use super::inputs::Inputs;
 use super::names;
 use super::pods;
+use super::reuse::Execution;
 use super::services;
 use super::settings::Settings;
 use super::steps::Step;
@@ -56,6 +57,19 @@ impl RunContext<'_> {
     #[must_use]
     pub fn is_pull_request(&self) -> bool {
         self.spec.revision.as_ref().is_some_and(|revision| revision.pull_request.is_some())
+    }
+
+    /// What determines what its jobs do.
+    #[must_use]
+    pub fn execution<'a>(&'a self, graph: &'a Graph) -> Execution<'a> {
+        Execution {
+            definition: self.definition,
+            graph,
+            parameters: self.parameters,
+            spec: self.spec,
+            event: self.event,
+            commit: self.commit,
+        }
     }
 
     /// The services beside the job: its own before the defaults of the same name. A built-in step has none of these.

@@ -4,7 +4,6 @@ use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Value, json};
 
 use super::super::definition::{Definition, Source};
-use super::super::graph::Graph;
 use super::*;
 use crate::config::Artifacts;
 

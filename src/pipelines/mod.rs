@@ -7,14 +7,17 @@
 mod attempt;
 mod attempts;
 mod begin;
+mod concurrency;
 mod decide;
 mod definition;
 mod effect;
+mod end;
 mod environment;
 mod expressions;
 mod failure;
 mod gate;
 mod graph;
+mod history;
 mod inputs;
 mod jobs;
 pub mod names;
@@ -22,28 +25,40 @@ mod observe;
 mod parameters;
 mod pods;
 mod progress;
+mod queue;
 mod result;
+mod reuse;
 mod services;
 mod settings;
 pub mod significance;
 mod status;
 mod steps;
 mod surroundings;
+mod wake;
+mod walk;
 
 pub use begin::revision_wanted;
+pub use concurrency::Rival;
 pub use decide::decide;
 pub use definition::{Definition, Source};
 pub use effect::Effect;
 pub use graph::{Graph, GraphError};
-pub use observe::{Observed, Room};
+pub use history::Finished;
+pub use observe::Observed;
 pub use parameters::Refusal;
+pub use queue::{Mark, Queue, Waiting};
 pub use result::{JobResult, Outcome, Stop};
+pub use reuse::Reused;
 pub use settings::{Endpoint, Settings};
 pub use status::patch as status_patch;
+pub use wake::woken;
 
 use std::time::Duration;
 
+use futures::Stream;
 use jiff::Timestamp;
+use tokio::sync::Mutex;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::api::run::PipelineRun;
 use crate::cluster::{ActError, Cluster, ManifestError, ReadError, Target, Write};
@@ -51,6 +66,9 @@ use crate::plan::{Next, Notice, Severity};
 
 /// How soon a start that a quota refused is tried again.
 const QUOTA_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many messages of what became free may be on their way.
+const FREED_CAPACITY: usize = 256;
 
 /// What selects the children to be watched: Jobs and pods, of which [`names::RUN_LABEL`] names the run.
 pub use names::CHILD_SELECTOR;
@@ -90,34 +108,92 @@ impl RunError {
     }
 }
 
+/// What all reconciles of runs share.
+#[derive(Debug)]
+pub struct Runs {
+    settings: Settings,
+    /// Held while a run begins or starts Jobs: so each of them counts what the one before it started, and within one
+    /// operator the limits are kept exactly.
+    turn: Mutex<()>,
+    freed: broadcast::Sender<PipelineRun>,
+}
+
+impl Runs {
+    /// With the operator's configuration.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, turn: Mutex::new(()), freed: broadcast::Sender::new(FREED_CAPACITY) }
+    }
+
+    /// The runs that gave something free, from now on: whom they wake says [`woken`].
+    pub fn freed(&self) -> impl Stream<Item = PipelineRun> + Send + 'static {
+        let receiver = self.freed.subscribe();
+        futures::stream::unfold(receiver, |mut receiver| async move {
+            loop {
+                match receiver.recv().await {
+                    Ok(run) => return Some((run, receiver)),
+                    // What was missed wakes nobody: all look by themselves, less often.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        })
+    }
+}
+
 /// Brings one run a step further, and says when to look again. `now` is the time of the decision.
 ///
 /// # Errors
 /// When the world can't be read or written; what was done until then is found again.
 pub async fn reconcile(
     cluster: &Cluster,
-    settings: &Settings,
+    runs: &Runs,
     namespace: &str,
     name: &str,
     now: impl Fn() -> Timestamp,
 ) -> Result<Next, RunError> {
-    let Some(observed) = Observed::read(cluster, settings, namespace, name, now()).await? else {
+    let Some(mut observed) = Observed::read(cluster, namespace, name, now()).await? else {
         return Ok(Next::OnChange);
     };
-    let now = now();
-    act(cluster, &observed, decide(&observed, settings, now), now).await
+    let time = now();
+    let mut plan = decide(&observed, &runs.settings, time);
+    if plan.effects.iter().any(Effect::ends_run) {
+        observed.read_history(cluster).await?;
+        plan = decide(&observed, &runs.settings, time);
+    }
+    if !plan.effects.iter().any(Effect::needs_turn) {
+        return act(cluster, runs, &observed, plan, time).await;
+    }
+    let _turn = runs.turn.lock().await;
+    observed.take_turn(cluster, &runs.settings).await?;
+    let time = now();
+    act(cluster, runs, &observed, decide(&observed, &runs.settings, time), time).await
 }
 
-async fn act(cluster: &Cluster, observed: &Observed, plan: decide::RunPlan, now: Timestamp) -> Result<Next, RunError> {
+async fn act(
+    cluster: &Cluster,
+    runs: &Runs,
+    observed: &Observed,
+    plan: decide::RunPlan,
+    now: Timestamp,
+) -> Result<Next, RunError> {
     let metadata = &observed.run.metadata;
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let name = metadata.name.as_deref().unwrap_or_default();
     for effect in &plan.effects {
         tracing::info!(run = name, namespace, effect = effect.describe(), "acting");
         match (cluster.act(&effect.write(namespace, name)?).await, effect) {
+            (Ok(()), Effect::Record { .. } | Effect::Finish { .. }) => {
+                // Nobody listens while the controllers start: then all are looked at anyway.
+                let _listeners = runs.freed.send(observed.run.clone());
+            }
             (Ok(()), _) => {}
             // A quota is used up: the run waits. Its status is not written: it would tell of a Job that is not there.
+            // It keeps no place in the queue either: others may have room where it has none.
             (Err(error @ ActError::Refused { quota: true, .. }), Effect::Start(_)) => {
+                if Mark::of(&observed.run).is_some() {
+                    cluster.act(&Effect::Proceed.write(namespace, name)?).await?;
+                }
                 let note = format!("a job waits: {error}");
                 let notice = Notice { severity: Severity::Warning, reason: "QuotaExceeded", action: "Start", note };
                 cluster.notify(&observed.run, &notice).await;
@@ -125,7 +201,7 @@ async fn act(cluster: &Cluster, observed: &Observed, plan: decide::RunPlan, now:
             }
             // The Job can never be made: the run says so, instead of trying for ever.
             (Err(error @ (ActError::Refused { .. } | ActError::Foreign { .. })), Effect::Start(job)) => {
-                let end = decide::unstartable(observed, job, &error.to_string(), now);
+                let end = end::unstartable(observed, job, &error.to_string(), now);
                 cluster.act(&end.write(namespace, name)?).await?;
                 return Ok(Next::After(Duration::ZERO));
             }

@@ -12,8 +12,16 @@ use crate::api::run::PipelineRun;
 pub const PIPELINE_LABEL: &str = "timetracker.dev/pipeline";
 /// Label and annotation: the job's name in the pipeline.
 pub const JOB_LABEL: &str = "timetracker.dev/job";
-/// Label, set to `true` together with a Job's result: what no longer takes room.
+/// Label, set to `true` together with a Job's result, or a run's outcome: what no longer takes room.
 pub const FINISHED_LABEL: &str = "timetracker.dev/finished";
+/// Label of a run: the hash of its concurrency group.
+pub const GROUP_LABEL: &str = "timetracker.dev/concurrency-group";
+/// Annotation of a run: the newer one of its concurrency group for which it ends.
+pub const SUPERSEDED_ANNOTATION: &str = "timetracker.dev/superseded-by";
+/// Label of a run that waits for room for its Jobs.
+pub const WAITING_LABEL: &str = "timetracker.dev/waiting";
+/// Annotation of such a run: since when and for how many Jobs, as JSON.
+pub const WAITING_ANNOTATION: &str = "timetracker.dev/waiting";
 /// Annotation: the cell's full name.
 pub const CELL_ANNOTATION: &str = "timetracker.dev/cell";
 /// Annotation: which attempt, from 1.
@@ -111,6 +119,18 @@ pub const CHILD_SELECTOR: &str = "app.kubernetes.io/managed-by=timetracker-opera
 
 /// Selects Jobs that take room: those whose end is not recorded yet.
 pub const BUSY_SELECTOR: &str = "app.kubernetes.io/managed-by=timetracker-operator,app.kubernetes.io/component=pipeline-job,!timetracker.dev/finished";
+
+/// Selects the finished runs of a pipeline that triggers or the plugin made.
+#[must_use]
+pub fn history_selector(pipeline: &str) -> String {
+    format!("{EVENT_LABEL},{FINISHED_LABEL}=true,{PIPELINE_LABEL}={pipeline}")
+}
+
+/// Selects the unfinished runs of one concurrency group.
+#[must_use]
+pub fn group_selector(hash: &str) -> String {
+    format!("{GROUP_LABEL}={hash},!{FINISHED_LABEL}")
+}
 
 /// `name` as a part of an environment variable's name.
 #[must_use]

@@ -10,7 +10,11 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
+use super::concurrency::Rival;
 use super::definition::Definition;
+use super::history::Finished;
+use super::queue::{Queue, Waiting};
+use super::reuse::Reused;
 use super::settings::Settings;
 use super::{begin, names, surroundings};
 use crate::api::job::Effects;
@@ -45,17 +49,16 @@ pub struct Observed {
     pub trust: Option<String>,
     /// The hash of the NetworkPolicy in the namespace.
     pub policy: Option<String>,
-    /// Room for Jobs.
-    pub room: Room,
-}
-
-/// How many Jobs may still be started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Unfinished Jobs of all runs in the namespace.
-    pub in_namespace: u32,
-    /// Unfinished Jobs of all runs everywhere.
-    pub everywhere: u32,
+    /// What takes room and who waits for it, read only when the run's turn to start Jobs has come.
+    pub queue: Option<Queue>,
+    /// Finished runs of the pipeline that may be too many, read only when this one ends.
+    pub history: Option<Vec<Finished>>,
+    /// What the run took over from an earlier one, once that is written down.
+    pub reused: Option<Reused>,
+    /// The earlier run, read only until what is taken over is written down.
+    pub earlier: Option<Box<Self>>,
+    /// The other unfinished runs of its concurrency group, read only as long as the run has not begun.
+    pub rivals: Vec<Rival>,
 }
 
 impl Observed {
@@ -65,7 +68,6 @@ impl Observed {
     /// When the API server refuses or does not answer. Then nothing is decided.
     pub async fn read(
         cluster: &Cluster,
-        settings: &Settings,
         namespace: &str,
         name: &str,
         now: Timestamp,
@@ -76,6 +78,7 @@ impl Observed {
         let mut observed = Self::alone(run);
         let is_over = observed.marked(names::OUTCOME_ANNOTATION).is_some();
         let begun = observed.marked(names::REVISION_ANNOTATION);
+        observed.read_reused(cluster, namespace).await?;
         if let Some(revision) = &begun {
             observed.revision = cluster.get(namespace, revision).await?;
         }
@@ -86,15 +89,81 @@ impl Observed {
         if begun.is_none() {
             if !is_over {
                 observed.read_surroundings(cluster, namespace).await?;
+                observed.read_rivals(cluster, namespace).await?;
+                observed.read_earlier(cluster, namespace).await?;
             }
             return Ok(Some(observed));
         }
         observed.read_children(cluster, namespace, name).await?;
         if !is_over {
             observed.ask_what_is_lacking(cluster, namespace, now).await?;
-            observed.room = busy(cluster, settings, namespace).await?;
         }
         Ok(Some(observed))
+    }
+
+    /// Reads what other runs may have changed while this one waited for its turn.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer. Then nothing is decided.
+    pub async fn take_turn(&mut self, cluster: &Cluster, settings: &Settings) -> Result<(), ReadError> {
+        if self.marked(names::REVISION_ANNOTATION).is_some() {
+            self.queue = Some(queue(cluster, settings).await?);
+            return Ok(());
+        }
+        let namespace = self.run.metadata.namespace.clone().unwrap_or_default();
+        self.read_rivals(cluster, &namespace).await
+    }
+
+    /// Reads which finished runs of the pipeline there are, if this one counts among them.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer. Then nothing is decided.
+    pub async fn read_history(&mut self, cluster: &Cluster) -> Result<(), ReadError> {
+        let labels = self.run.metadata.labels.as_ref();
+        if labels.is_some_and(|labels| labels.contains_key(names::EVENT_LABEL)) {
+            let namespace = self.run.metadata.namespace.clone().unwrap_or_default();
+            let selector = names::history_selector(&self.run.spec.pipeline_ref.name);
+            let runs = cluster.list::<PipelineRun>(&namespace, &selector).await?;
+            self.history = Some(runs.iter().filter_map(Finished::of).collect());
+        }
+        Ok(())
+    }
+
+    async fn read_reused(&mut self, cluster: &Cluster, namespace: &str) -> Result<(), ReadError> {
+        if self.run.spec.rerun_of.is_some() {
+            let kept: Option<ConfigMap> = cluster.get(namespace, &Reused::name(&self.run)).await?;
+            self.reused = kept.and_then(|kept| Reused::read(&kept, &self.run));
+        }
+        Ok(())
+    }
+
+    /// The earlier run with all that tells how its jobs ended.
+    async fn read_earlier(&mut self, cluster: &Cluster, namespace: &str) -> Result<(), ReadError> {
+        let Some(reference) = self.run.spec.rerun_of.as_ref().filter(|_| self.reused.is_none()) else {
+            return Ok(());
+        };
+        let Some(run) = cluster.get::<PipelineRun>(namespace, &reference.name).await? else {
+            return Ok(());
+        };
+        let mut earlier = Self::alone(run);
+        if let Some(revision) = earlier.marked(names::REVISION_ANNOTATION) {
+            earlier.revision = cluster.get(namespace, &revision).await?;
+            earlier.read_reused(cluster, namespace).await?;
+            earlier.read_children(cluster, namespace, &reference.name).await?;
+        }
+        self.earlier = Some(Box::new(earlier));
+        Ok(())
+    }
+
+    async fn read_rivals(&mut self, cluster: &Cluster, namespace: &str) -> Result<(), ReadError> {
+        let labels = self.run.metadata.labels.as_ref();
+        let Some(group) = labels.and_then(|labels| labels.get(names::GROUP_LABEL)) else {
+            return Ok(());
+        };
+        let runs = cluster.list::<PipelineRun>(namespace, &names::group_selector(group)).await?;
+        let others = runs.iter().filter(|run| run.metadata.uid != self.run.metadata.uid);
+        self.rivals = others.filter_map(Rival::of).collect();
+        Ok(())
     }
 
     /// The run alone, before anything around it was read.
@@ -110,7 +179,11 @@ impl Observed {
             claims: Vec::new(),
             trust: None,
             policy: None,
-            room: Room { in_namespace: 0, everywhere: 0 },
+            queue: None,
+            history: None,
+            reused: None,
+            earlier: None,
+            rivals: Vec::new(),
         }
     }
 
@@ -192,20 +265,21 @@ fn is_owned(metadata: &ObjectMeta, uid: &str) -> bool {
     metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
 
-/// How many Jobs take room now. With `watchNamespaces` only those count: no others can be read.
-async fn busy(cluster: &Cluster, settings: &Settings, namespace: &str) -> Result<Room, ReadError> {
-    let count = |jobs: &[Job]| u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+/// What takes room now, and who waits for it. With `watchNamespaces` only those count: no others can be read.
+async fn queue(cluster: &Cluster, settings: &Settings) -> Result<Queue, ReadError> {
+    let (mut jobs, mut runs): (Vec<Job>, Vec<PipelineRun>) = (Vec::new(), Vec::new());
     if settings.watch_namespaces.is_empty() {
-        let all = cluster.list_everywhere::<Job>(names::BUSY_SELECTOR).await?;
-        let here: Vec<Job> =
-            all.iter().filter(|job| job.metadata.namespace.as_deref() == Some(namespace)).cloned().collect();
-        return Ok(Room { in_namespace: count(&here), everywhere: count(&all) });
+        jobs = cluster.list_everywhere(names::BUSY_SELECTOR).await?;
+        runs = cluster.list_everywhere(names::WAITING_LABEL).await?;
     }
-    let own = count(&cluster.list::<Job>(namespace, names::BUSY_SELECTOR).await?);
-    let mut everywhere = own;
-    for other in settings.watch_namespaces.iter().filter(|other| other.as_str() != namespace) {
-        let found = cluster.list::<Job>(other, names::BUSY_SELECTOR).await?;
-        everywhere = everywhere.saturating_add(count(&found));
+    for namespace in &settings.watch_namespaces {
+        jobs.extend(cluster.list::<Job>(namespace, names::BUSY_SELECTOR).await?);
+        runs.extend(cluster.list::<PipelineRun>(namespace, names::WAITING_LABEL).await?);
     }
-    Ok(Room { in_namespace: own, everywhere })
+    let mut queue = Queue { waiting: runs.iter().filter_map(Waiting::of).collect(), ..Queue::default() };
+    for job in jobs {
+        let busy = queue.busy.entry(job.metadata.namespace.unwrap_or_default()).or_default();
+        *busy = busy.saturating_add(1);
+    }
+    Ok(queue)
 }

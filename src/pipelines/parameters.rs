@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::concurrency;
 use super::definition::Definition;
 use super::expressions::ExpressionError;
 use super::gate::condition;
@@ -69,6 +70,23 @@ pub enum Refusal {
         /// Why.
         why: ExpressionError,
     },
+    /// A concurrency group without a name.
+    #[error("Pipeline spec.concurrency.group: {why}; correct it, then make a new run")]
+    Group {
+        /// Why.
+        why: String,
+    },
+    /// The earlier run never appeared.
+    #[error("spec.rerunOf: run {0} does not exist in this namespace; make a run without rerunOf")]
+    EarlierNotFound(String),
+    /// The earlier run can't be repeated.
+    #[error("spec.rerunOf: run {run} {why}")]
+    Earlier {
+        /// Its name.
+        run: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A job that can't be built.
     #[error("{field}: {why}")]
     Job {
@@ -95,7 +113,8 @@ impl Refusal {
             Self::RevisionMissing(_) => "RevisionMissing",
             Self::NotSupported { .. } => "NotSupported",
             Self::SecretInPullRequest { .. } => "SecretInPullRequest",
-            Self::Expression { .. } => "InvalidExpression",
+            Self::Expression { .. } | Self::Group { .. } => "InvalidExpression",
+            Self::EarlierNotFound(_) | Self::Earlier { .. } => "InvalidRerun",
             Self::Job { .. } => "InvalidJob",
             Self::ForkDenied => "ForkDenied",
         }
@@ -118,12 +137,6 @@ pub struct Accepted {
 pub fn accept(definition: &Definition, run: &PipelineRunSpec, settings: &Settings) -> Result<Accepted, Refusal> {
     let graph = Graph::of(&definition.pipeline)?;
     let parameters = values(&definition.pipeline.params, run)?;
-    if run.rerun_of.is_some() {
-        return Err(Refusal::NotSupported { field: "spec.rerunOf".to_owned() });
-    }
-    if definition.pipeline.concurrency.is_some() {
-        return Err(Refusal::NotSupported { field: "Pipeline spec.concurrency".to_owned() });
-    }
     revision(definition, run, &graph)?;
     let is_pull_request = run.revision.as_ref().is_some_and(|revision| revision.pull_request.is_some());
     let defaults = definition.pipeline.defaults.as_ref();
@@ -163,6 +176,11 @@ pub fn admit(definition: &Definition, run: &PipelineRunSpec, settings: &Settings
         let field = || format!("Pipeline job `{}`: when", node.spec.name);
         condition(&definition.pipeline.params, &accepted.graph, node)
             .transpose()
+            .map_err(|why| Refusal::Expression { field: field(), why })?;
+    }
+    if let Some(concurrency) = &definition.pipeline.concurrency {
+        let field = || "Pipeline spec.concurrency.group".to_owned();
+        concurrency::check(concurrency, &definition.pipeline.params)
             .map_err(|why| Refusal::Expression { field: field(), why })?;
     }
     Ok(accepted)

@@ -25,8 +25,8 @@ use crate::api::run::{FailureClass, JobPhase};
 use crate::cluster::references;
 use crate::plan::Next;
 
-/// How soon a queued job asks for room again.
-const QUEUE_INTERVAL: Duration = Duration::from_secs(3);
+/// How soon a queued job asks for room again, should its run not be woken.
+const QUEUE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How soon a pod whose volumes name other objects is looked at, should it not have started by then.
 const REFERENCE_INTERVAL: Duration = Duration::from_secs(6);
@@ -36,6 +36,8 @@ const REFERENCE_INTERVAL: Duration = Duration::from_secs(6);
 pub enum Halt {
     /// The run was cancelled.
     Cancelled,
+    /// A newer run of its concurrency group takes its place.
+    Superseded,
     /// The run took longer than its timeout.
     TimedOut,
     /// The run is being deleted: not even `finally` is started.
@@ -46,6 +48,9 @@ impl Halt {
     fn stop(self) -> (FailureClass, String) {
         match self {
             Self::Cancelled => (FailureClass::Cancelled, "the run was cancelled".to_owned()),
+            Self::Superseded => {
+                (FailureClass::Cancelled, "a newer run of its concurrency group replaced it".to_owned())
+            }
             Self::TimedOut => (FailureClass::DeadlineExceeded, "the run took longer than its timeout".to_owned()),
             Self::Deleted => (FailureClass::Cancelled, "the run is being deleted".to_owned()),
         }
@@ -86,6 +91,10 @@ pub struct Progress {
     pub next: Next,
     /// Whether an attempt is on its way.
     pub going: bool,
+    /// How many attempts would start if there were room for all.
+    pub wanted: u32,
+    /// How many attempts are over of which that is written down only now: they take no room any more.
+    pub freed: u32,
 }
 
 /// Walks along the graph.
@@ -98,6 +107,8 @@ pub struct Walk<'a> {
     stops: Vec<Effect>,
     starts: Vec<Effect>,
     room: u32,
+    wanted: u32,
+    freed: u32,
     next: Next,
     going: bool,
     cells: Vec<CellView>,
@@ -106,12 +117,9 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// At the start of the graph.
+    /// At the start of the graph, with room for so many further attempts.
     #[must_use]
-    pub fn new(run: &'a RunContext<'a>, observed: &'a Observed, halt: Option<Halt>, now: Timestamp) -> Self {
-        let limits = &run.settings.limits;
-        let in_namespace = limits.jobs_per_namespace.saturating_sub(observed.room.in_namespace);
-        let everywhere = limits.jobs.saturating_sub(observed.room.everywhere);
+    pub fn new(run: &'a RunContext<'a>, observed: &'a Observed, halt: Option<Halt>, room: u32, now: Timestamp) -> Self {
         Self {
             run,
             observed,
@@ -120,7 +128,9 @@ impl<'a> Walk<'a> {
             records: Vec::new(),
             stops: Vec::new(),
             starts: Vec::new(),
-            room: in_namespace.min(everywhere),
+            room,
+            wanted: 0,
+            freed: 0,
             next: Next::OnChange,
             going: false,
             cells: Vec::new(),
@@ -178,10 +188,14 @@ impl<'a> Walk<'a> {
     #[must_use]
     pub fn done(self) -> Progress {
         let effects = self.records.into_iter().chain(self.stops).chain(self.starts).collect();
-        Progress { cells: self.cells, effects, next: self.next, going: self.going }
+        let Self { cells, next, going, wanted, freed, .. } = self;
+        Progress { cells, effects, next, going, wanted, freed }
     }
 
     fn start_resolve(&mut self, attempt: u32) {
+        if !self.has_room() {
+            return;
+        }
         self.going = true;
         self.starts.push(Effect::Start(Box::new(jobs::resolve_job(self.run, attempt))));
     }
@@ -191,10 +205,15 @@ impl<'a> Walk<'a> {
         let effects = jobs::effects(spec);
         let retries = attempts::Retries::of(spec);
         let expected = self.run.expectations(spec);
+        let own = self.run.execution(graph);
+        let reused = |cell: &Cell| self.observed.reused.as_ref()?.result(&own, node, cell).cloned();
         let states: Vec<(&Cell, Attempts)> = node
             .cells
             .iter()
-            .map(|cell| (cell, self.attempts(&cell.name, &expected, retries.most(), effects)))
+            .map(|cell| match reused(cell) {
+                Some(result) => (cell, Attempts::taken_over(result)),
+                None => (cell, self.attempts(&cell.name, &expected, retries.most(), effects)),
+            })
             .collect();
         let retried =
             |attempts: &Attempts, result: &JobResult| effects != Effects::Once && retries.allow(attempts, result);
@@ -291,6 +310,17 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Takes room for one attempt, if there is any.
+    fn has_room(&mut self) -> bool {
+        self.wanted = self.wanted.saturating_add(1);
+        let has_room = self.room > 0;
+        self.room = self.room.saturating_sub(1);
+        if !has_room {
+            self.next = self.next.sooner(Next::After(QUEUE_INTERVAL));
+        }
+        has_room
+    }
+
     /// Starts an attempt if there is room, else queues it.
     fn start(
         &mut self,
@@ -301,11 +331,9 @@ impl<'a> Walk<'a> {
         slots: &mut usize,
         view: CellView,
     ) -> CellView {
-        if self.room == 0 || *slots == 0 {
-            self.next = self.next.sooner(Next::After(QUEUE_INTERVAL));
+        if *slots == 0 || !self.has_room() {
             return CellView { phase: JobPhase::Queued, ..view };
         }
-        self.room -= 1;
         *slots -= 1;
         self.going = true;
         if jobs::effects(&node.spec) == Effects::Once {
@@ -361,8 +389,8 @@ impl<'a> Walk<'a> {
         let Some(name) = name.filter(|_| !recorded) else {
             return;
         };
-        self.room = self.room.saturating_add(1);
         let exists = self.observed.jobs.iter().any(|job| job.name_any() == name);
+        self.freed = self.freed.saturating_add(u32::from(exists));
         self.records.push(if exists {
             Effect::Record { job: name.to_owned(), result: result.clone() }
         } else {

@@ -33,7 +33,10 @@ pub enum Situation {
         message: String,
     },
     /// It is under way.
-    Running,
+    Running {
+        /// Why some of its jobs wait for room.
+        waits: Option<String>,
+    },
     /// It is over.
     Over(Outcome),
 }
@@ -62,7 +65,7 @@ pub fn of(observed: &Observed, facts: Facts<'_>, now: Timestamp) -> RunStatus {
     let finished = jobs.iter().filter(|job| job.phase.is_final()).count();
     let completed = match &facts.situation {
         Situation::Over(outcome) => Some(Time(outcome.completed)),
-        Situation::Waiting { .. } | Situation::Running => None,
+        Situation::Waiting { .. } | Situation::Running { .. } => None,
     };
     RunStatus {
         observed_generation: generation,
@@ -117,12 +120,14 @@ fn statements(situation: &Situation, cells: &[CellView], finished: usize) -> Vec
             statements.push(Statement::new(types::RECONCILING, Verdict::True, reason, message.clone()));
             statements
         }
-        Situation::Running => {
+        Situation::Running { waits } => {
             let going = |phase| cells.iter().filter(|cell| cell.phase == phase).count();
             let running = going(JobPhase::Running) + going(JobPhase::Starting);
             let queued = going(JobPhase::Queued);
-            let reason = if running == 0 && queued > 0 { "Queued" } else { "Running" };
-            let message = format!("{finished} of {} jobs finished, {running} running, {queued} queued", cells.len());
+            let reason = if running == 0 && (queued > 0 || waits.is_some()) { "Queued" } else { "Running" };
+            let waits = waits.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+            let message =
+                format!("{finished} of {} jobs finished, {running} running, {queued} queued{waits}", cells.len());
             let mut statements = both(Verdict::Unknown, reason, &message);
             statements.push(Statement::new(types::RECONCILING, Verdict::True, reason, message));
             statements
@@ -141,7 +146,7 @@ fn statements(situation: &Situation, cells: &[CellView], finished: usize) -> Vec
 
 /// The reasons that an outcome may have, as static words: an annotation that somebody else wrote adds none.
 fn known_reason(reason: &str) -> &'static str {
-    const KNOWN: [&str; 32] = [
+    const KNOWN: [&str; 34] = [
         "Succeeded",
         "Cancelled",
         "CommandFailure",
@@ -170,7 +175,9 @@ fn known_reason(reason: &str) -> &'static str {
         "SecretInPullRequest",
         "InvalidExpression",
         "InvalidJob",
+        "InvalidRerun",
         "ForkDenied",
+        "Superseded",
         "DefinitionLost",
         "Skipped",
         "Failed",

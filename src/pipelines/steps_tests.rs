@@ -63,6 +63,7 @@ fn pod(pipeline: Value, name: &str, run: &PipelineRunSpec) -> Pod {
     let commit = "a".repeat(40).parse().unwrap();
     let parameters = std::collections::BTreeMap::new();
     let context = RunContext {
+        event: "Manual",
         name: "run",
         namespace: "ns",
         uid: "uid",
@@ -155,6 +156,7 @@ fn an_upload_has_no_place_in_a_forks_pull_request(#[case] fork: Option<bool>, #[
     let definition = definition(pipeline(upload()));
     let (run, settings) = (run(fork), settings());
     let context = RunContext {
+        event: "Manual",
         name: "run",
         namespace: "ns",
         uid: "uid",

@@ -190,6 +190,9 @@ fn repeated(earlier: &PipelineRun, failed_only: bool) -> Result<PipelineRunSpec,
     }
     let commit = status.commit.as_ref().map(ToString::to_string);
     let revision = earlier.spec.revision.clone().map(|revision| match commit {
+        // `rerunOf` itself means the commit that the branch or tag named then; what succeeded is taken over only if all
+        // that the jobs see is the same, the branch's name too.
+        Some(_) if failed_only => revision,
         Some(commit) => {
             RevisionSpec { commit: Some(commit), pull_request: revision.pull_request, ..RevisionSpec::default() }
         }

@@ -75,8 +75,10 @@ fn an_approval_is_not_carried_over() {
 #[test]
 fn repeating_what_failed_names_the_run_it_is_taken_from() {
     let jobs = json!([{"name": "unit", "phase": "Failed"}]);
-    let earlier = run(json!({"pipelineRef": {"name": "ci"}}), ended("False", jobs));
-    assert_eq!(repeated(&earlier, true).unwrap().rerun_of, Some(LocalName { name: "r".to_owned() }));
+    let earlier = run(json!({"pipelineRef": {"name": "ci"}, "revision": {"branch": "main"}}), ended("False", jobs));
+    let again = repeated(&earlier, true).unwrap();
+    assert_eq!(again.rerun_of, Some(LocalName { name: "r".to_owned() }));
+    assert_eq!(again.revision, earlier.spec.revision, "what the jobs see stays the same");
 }
 
 #[rstest]

@@ -20,6 +20,7 @@ mod releases_hindered;
 mod releases_registry;
 mod runs;
 mod runs_disturbed;
+mod runs_ordered;
 mod runs_refused;
 mod stage;
 mod waiting;

@@ -66,6 +66,14 @@ impl Expression {
     pub fn is_true(&self, facts: &Facts<'_>) -> Result<bool, EvaluationError> {
         boolean(&self.term, facts)
     }
+
+    /// Its text.
+    ///
+    /// # Errors
+    /// When it has no value.
+    pub fn text(&self, facts: &Facts<'_>) -> Result<String, EvaluationError> {
+        text(&self.term, facts)
+    }
 }
 
 type Evaluated<T> = Result<T, EvaluationError>;

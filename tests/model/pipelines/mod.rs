@@ -1,6 +1,8 @@
 //! Runs against a model world.
 
+mod crowds;
 mod interruptions;
+mod reruns;
 mod scenario;
 mod store;
 mod workflows;

@@ -1,6 +1,6 @@
 //! Random pipelines, and what an undisturbed run of each must come to: an oracle that knows nothing of the operator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -197,6 +197,31 @@ impl Scenario {
             }
         }
         expected
+    }
+
+    /// The cells that a run which repeats this one takes over, if only what the commands do has changed.
+    pub fn reused(&self) -> BTreeSet<String> {
+        let expected = self.expected();
+        let mut reused = BTreeSet::new();
+        let mut same: Vec<bool> = Vec::new();
+        for (place, job) in self.jobs.iter().enumerate() {
+            let needs_are_same = job.needs.iter().all(|need| same[*need]);
+            let cells = Self::cells(&Self::name(place), job);
+            if needs_are_same {
+                reused.extend(cells.iter().filter(|cell| expected[*cell] == "Succeeded").cloned());
+            }
+            same.push(
+                needs_are_same && cells.iter().all(|cell| ["Succeeded", "Skipped"].contains(&expected[cell].as_str())),
+            );
+        }
+        reused
+    }
+
+    /// Whether the cell's command runs at all.
+    pub fn executes(&self, cell: &str) -> bool {
+        let named = self.named();
+        let (_, job) = named.iter().find(|(name, job)| Self::cells(name, job).iter().any(|own| own == cell)).unwrap();
+        job.when != When::Broken && self.expected()[cell] != "Skipped"
     }
 
     /// Nothing failed that is not forgiven: what is skipped is so by a condition, or because of a failure.

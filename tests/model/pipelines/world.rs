@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use timetracker_operator::api::run::{PipelineRun, RunStatus};
 use timetracker_operator::cluster::{Target, Write};
-use timetracker_operator::pipelines::{Effect, Observed, Room, Settings, decide, names, revision_wanted, status_patch};
+use timetracker_operator::pipelines::{
+    Effect, Finished, Observed, Queue, Reused, Rival, Settings, Waiting, decide, names, revision_wanted, status_patch,
+};
 use timetracker_operator::plan::Plan;
 
 use super::store::Store;
@@ -39,6 +41,12 @@ pub struct World {
     /// Cells in the order of their starts, each with the cells whose command ran at that moment.
     pub starts: Vec<(String, BTreeSet<String>)>,
     pub most_at_once: usize,
+    /// The most Jobs at once whose end was not recorded.
+    pub most_busy: usize,
+    /// The most runs at once that had begun and were not over.
+    pub most_going: usize,
+    /// Runs in the order in which they began.
+    pub begun: Vec<String>,
 }
 
 pub type RunPlan = Plan<Effect, RunStatus>;
@@ -56,13 +64,25 @@ impl World {
             progress: BTreeMap::new(),
             starts: Vec::new(),
             most_at_once: 0,
+            most_busy: 0,
+            most_going: 0,
+            begun: Vec::new(),
         };
         let now = world.now_text();
         let pipeline = json!({"apiVersion": "timetracker.dev/v1alpha1", "kind": "Pipeline", "spec": pipeline});
         world.store.insert("Pipeline", "p", pipeline, &now);
-        let run = json!({"apiVersion": "timetracker.dev/v1alpha1", "kind": "PipelineRun", "spec": run});
-        world.store.insert("PipelineRun", RUN, run, &now);
+        world.add_run(RUN, run);
         world
+    }
+
+    pub fn add_run(&mut self, name: &str, spec: Value) {
+        let run = json!({"apiVersion": "timetracker.dev/v1alpha1", "kind": "PipelineRun", "spec": spec});
+        let now = self.now_text();
+        self.store.insert("PipelineRun", name, run, &now);
+    }
+
+    pub fn all_runs(&self) -> Vec<PipelineRun> {
+        self.store.of_kind("PipelineRun").map(|run| serde_json::from_value(run.clone()).unwrap()).collect()
     }
 
     pub fn now(&self) -> Timestamp {
@@ -74,20 +94,59 @@ impl World {
     }
 
     pub fn run(&self) -> Option<PipelineRun> {
-        self.store.get("PipelineRun", RUN).map(|run| serde_json::from_value(run.clone()).unwrap())
+        self.run_of(RUN)
+    }
+
+    pub fn run_of(&self, name: &str) -> Option<PipelineRun> {
+        self.store.get("PipelineRun", name).map(|run| serde_json::from_value(run.clone()).unwrap())
     }
 
     pub fn is_over(&self) -> bool {
-        self.run().is_none_or(|run| run.status.is_some_and(|status| status.completion_time.is_some()))
+        self.is_over_of(RUN)
     }
 
-    pub fn observe(&self) -> Option<Observed> {
-        let run = self.run()?;
+    pub fn is_over_of(&self, name: &str) -> bool {
+        self.run_of(name).is_none_or(|run| run.status.is_some_and(|status| status.completion_time.is_some()))
+    }
+
+    fn queue(&self) -> Queue {
+        let busy = u32::try_from(self.busy()).unwrap();
+        let waiting = self.all_runs().iter().filter_map(Waiting::of).collect();
+        Queue { busy: BTreeMap::from([("ns".to_owned(), busy)]), waiting }
+    }
+
+    fn busy(&self) -> usize {
+        self.store.of_kind("Job").filter(|job| job["metadata"]["labels"][names::FINISHED_LABEL].is_null()).count()
+    }
+
+    fn reused(&self, run: &PipelineRun) -> Option<Reused> {
+        run.spec.rerun_of.as_ref()?;
+        let kept = self.store.get("ConfigMap", &Reused::name(run))?;
+        Reused::read(&serde_json::from_value(kept.clone()).unwrap(), run)
+    }
+
+    fn earlier(&self, run: &PipelineRun) -> Option<Box<Observed>> {
+        let begun = run.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::STARTED_ANNOTATION));
+        let reference = run.spec.rerun_of.as_ref().filter(|_| !begun && self.reused(run).is_none())?;
+        self.observe_of(&reference.name).map(Box::new)
+    }
+
+    fn rivals(&self, run: &PipelineRun) -> Vec<Rival> {
+        let group = |run: &PipelineRun| run.metadata.labels.as_ref()?.get(names::GROUP_LABEL).cloned();
+        let Some(own) = group(run) else { return Vec::new() };
+        let others = self.all_runs().into_iter().filter(|other| other.metadata.uid != run.metadata.uid);
+        others.filter(|other| group(other).as_ref() == Some(&own)).filter_map(|other| Rival::of(&other)).collect()
+    }
+
+    fn observe_of(&self, name: &str) -> Option<Observed> {
+        let run = self.run_of(name)?;
         let uid = run.metadata.uid.clone().unwrap();
         let all = |kind: &str| -> Vec<Value> { self.store.of_kind(kind).cloned().collect() };
         let jobs: Vec<_> =
             all("Job").into_iter().filter(|job| job["metadata"]["ownerReferences"][0]["uid"] == uid.as_str()).collect();
-        let busy = jobs.iter().filter(|job| job["metadata"]["labels"][names::FINISHED_LABEL].is_null()).count();
+        let controlled =
+            |pod: &Value| jobs.iter().any(|job| job["metadata"]["uid"] == pod["metadata"]["ownerReferences"][0]["uid"]);
+        let pods = all("Pod").into_iter().filter(controlled).map(|pod| serde_json::from_value(pod).unwrap()).collect();
         let typed =
             |values: Vec<Value>| values.into_iter().map(|value| serde_json::from_value(value).unwrap()).collect();
         let mut observed = Observed {
@@ -95,7 +154,7 @@ impl World {
             repository: None,
             revision: None,
             jobs: typed_jobs(jobs),
-            pods: all("Pod").into_iter().map(|pod| serde_json::from_value(pod).unwrap()).collect(),
+            pods,
             lacking: BTreeMap::new(),
             claims: typed(
                 all("ConfigMap")
@@ -109,7 +168,11 @@ impl World {
                 .get("NetworkPolicy", names::NETWORK_POLICY)
                 .and_then(|policy| policy["metadata"]["annotations"][names::CONTENT_ANNOTATION].as_str())
                 .map(str::to_owned),
-            room: Room { in_namespace: u32::try_from(busy).unwrap(), everywhere: u32::try_from(busy).unwrap() },
+            queue: Some(self.queue()),
+            history: Some(self.all_runs().iter().filter_map(Finished::of).collect()),
+            reused: self.reused(&run),
+            earlier: self.earlier(&run),
+            rivals: self.rivals(&run),
             run,
         };
         let begun =
@@ -122,15 +185,40 @@ impl World {
     }
 
     pub fn plan(&self) -> Option<RunPlan> {
-        Some(decide(&self.observe()?, &self.settings, self.now()))
+        self.plan_of(RUN)
+    }
+
+    pub fn plan_of(&self, name: &str) -> Option<RunPlan> {
+        Some(decide(&self.observe_of(name)?, &self.settings, self.now()))
     }
 
     /// Does the first `most` writes of a plan, stopping at the first conflict as the operator does.
     pub fn act(&mut self, plan: &RunPlan, most: usize) {
+        self.act_of(RUN, plan, most);
+    }
+
+    pub fn act_of(&mut self, name: &str, plan: &RunPlan, most: usize) {
+        self.write(name, plan, most);
+        self.most_busy = self.most_busy.max(self.busy());
+        let marks =
+            |run: &PipelineRun, name: &str| run.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(name));
+        let runs = self.all_runs();
+        let begun = runs.iter().filter(|run| marks(run, names::STARTED_ANNOTATION));
+        for run in begun.clone() {
+            let name = run.metadata.name.clone().unwrap();
+            if !self.begun.contains(&name) {
+                self.begun.push(name);
+            }
+        }
+        let going = begun.filter(|run| !marks(run, names::OUTCOME_ANNOTATION)).count();
+        self.most_going = self.most_going.max(going);
+    }
+
+    fn write(&mut self, name: &str, plan: &RunPlan, most: usize) {
         let now = self.now_text();
-        let mut writes: Vec<Write> = plan.effects.iter().map(|effect| effect.write("ns", RUN).unwrap()).collect();
+        let mut writes: Vec<Write> = plan.effects.iter().map(|effect| effect.write("ns", name).unwrap()).collect();
         if let Some(status) = &plan.status {
-            writes.push(Write::Status { target: Target::of::<PipelineRun>("ns", RUN), status: status_patch(status) });
+            writes.push(Write::Status { target: Target::of::<PipelineRun>("ns", name), status: status_patch(status) });
         }
         for write in writes.iter().take(most) {
             if self.store.act(write, &now).is_err() {
@@ -140,8 +228,12 @@ impl World {
     }
 
     pub fn reconcile(&mut self) {
-        if let Some(plan) = self.plan() {
-            self.act(&plan, usize::MAX);
+        self.reconcile_of(RUN);
+    }
+
+    pub fn reconcile_of(&mut self, name: &str) {
+        if let Some(plan) = self.plan_of(name) {
+            self.act_of(name, &plan, usize::MAX);
         }
     }
 
@@ -307,7 +399,11 @@ impl World {
     }
 
     pub fn delete_status(&mut self) {
-        self.store.patch("PipelineRun", RUN, &json!({"status": null}));
+        self.delete_status_of(RUN);
+    }
+
+    pub fn delete_status_of(&mut self, name: &str) {
+        self.store.patch("PipelineRun", name, &json!({"status": null}));
     }
 
     /// Cells with a pod that is not over.
@@ -340,7 +436,9 @@ impl World {
         for _ in 0..400 {
             let before = self.store.objects.clone();
             for _ in 0..4 {
-                self.reconcile();
+                for run in self.store.names("PipelineRun") {
+                    self.reconcile_of(&run);
+                }
                 self.step();
             }
             if self.store.objects == before {
