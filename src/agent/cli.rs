@@ -10,16 +10,17 @@ use clap::{Args, Parser, Subcommand};
 
 use super::collect::{CollectOptions, Destination, collect};
 use super::contract::contract;
-use super::database::{InspectOptions, MigrateOptions, inspect, migrate};
+use super::database::{Check, InspectOptions, MigrateOptions, check, inspect, migrate};
 use super::fetch::{FetchOptions, fetch};
 use super::message::{self, Report, Secrets};
 use super::process::Terminate;
 use super::report::{
-    ContractReport, FetchReport, InspectReport, MigrationReport, ResolveReport, SourceFailure, SourceReport,
+    CheckReport, ContractReport, FetchReport, InspectReport, MigrationReport, ResolveReport, SourceFailure, SourceReport,
 };
-use super::source::{History, Named, SourceOptions, resolve, source};
+use super::source::{BaseOptions, History, Named, SourceOptions, resolve, source};
 use super::{duration, exec, install};
 use crate::api::names::{CommitSha, Digest, GitRef};
+use crate::schema::check::Verdict;
 
 /// Runs in Job pods of timetracker-operator.
 #[derive(Debug, Parser)]
@@ -95,6 +96,8 @@ enum Database {
     },
     /// Migrates, once.
     Migrate(Migrate),
+    /// Proves a commit's migrations on an empty database: up over rows, down, up again.
+    Check(Check),
 }
 
 #[derive(Debug, Args)]
@@ -167,6 +170,12 @@ struct Source {
     /// Where it is checked out.
     #[arg(long)]
     dest: PathBuf,
+    /// Where the tree of the commit before goes; wants the whole history.
+    #[arg(long)]
+    base_dest: Option<PathBuf>,
+    /// The branch that the change is for: the commit before is where both part, else it is the first parent.
+    #[arg(long, requires = "base_dest")]
+    base_branch: Option<GitRef>,
     /// A script to be written: VARIABLE=FILE.
     #[arg(long, value_parser = variable_and_file)]
     script: Option<(String, PathBuf)>,
@@ -306,6 +315,11 @@ async fn run(arguments: Arguments) -> ExitCode {
             let succeeded = matches!(report, InspectReport::Inspected { .. });
             target.report(report, succeeded)
         }
+        Command::Database(Database::Check(arguments)) => {
+            let report = check(&arguments, &mut secrets, &mut terminate).await;
+            let succeeded = matches!(report, CheckReport::Checked { verdict: Verdict::Passed | Verdict::Warning, .. });
+            target.report(report, succeeded)
+        }
         Command::Database(Database::Migrate(migrate)) => target.migrate(migrate, &mut secrets, &mut terminate).await,
         Command::Collect(collect_) => target.collect(collect_, &mut terminate, &secrets).await,
         Command::Fetch(options) => {
@@ -360,6 +374,7 @@ impl Target {
             reference: source_.reference,
             history: source_.history,
             destination: source_.dest,
+            base: source_.base_dest.map(|destination| BaseOptions { branch: source_.base_branch, destination }),
             timeout: source_.timeout,
         };
         let report = source(&options, terminate, secrets).await;

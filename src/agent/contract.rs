@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -20,7 +21,7 @@ const SCRIPT: &str = include_str!("contract.py");
 /// Syntactically right and never connected to.
 const UNUSED_DATABASE: &str = "postgresql://contract:contract@127.0.0.1:9/contract";
 /// Long enough for the app to start with; it signs nothing here.
-const UNUSED_SECRET_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
+pub(super) const UNUSED_SECRET_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// What the script writes; names are not yet validated.
 #[derive(Debug, Deserialize)]
@@ -30,7 +31,7 @@ struct Dumped {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ContractError {
+pub(super) enum ContractError {
     #[error("`{0}` can't be started in this image: {1}")]
     Start(String, io::Error),
     #[error("the image's code did not answer within {0} s")]
@@ -53,14 +54,16 @@ pub(super) async fn contract(
     secrets: &Secrets,
 ) -> ContractReport {
     let mut output = String::new();
-    match dump(interpreter, timeout, terminate, &mut output).await.and_then(|contract| print(&contract)) {
+    match dump(interpreter, None, timeout, terminate, &mut output).await.and_then(|contract| print(&contract)) {
         Ok(report) => report,
         Err(error) => ContractReport::Failed { message: secrets.message_with_output(&error.to_string(), &output) },
     }
 }
 
-async fn dump(
+/// Asks the code in `directory`, or the working directory. `output` gets what it printed.
+pub(super) async fn dump(
     interpreter: Vec<OsString>,
+    directory: Option<PathBuf>,
     timeout: Duration,
     terminate: &mut Terminate,
     output: &mut String,
@@ -73,7 +76,7 @@ async fn dump(
         }
     }
     // The app's output goes to standard error: standard output carries the frame alone.
-    let script = Script { interpreter, text: SCRIPT, environment, pass_on: PassOn::StandardError };
+    let script = Script { interpreter, text: SCRIPT, environment, directory, pass_on: PassOn::StandardError };
     let limits = Limits { timeout, grace: Duration::from_secs(5) };
     let ScriptResult { ended, document, output: printed } =
         python::run(script, limits, terminate, std::future::pending())

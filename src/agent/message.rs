@@ -6,7 +6,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::report::{
+<<<<<<< HEAD
     CollectReport, ContractReport, ExecReport, FetchReport, InspectReport, MAX_REPORT_BYTES, MigrationReport,
+=======
+    CheckReport, CollectReport, ContractReport, ExecReport, InspectReport, MAX_REPORT_BYTES, MigrationReport,
+>>>>>>> 4ade107 (Prove a commit's migrations on a throw-away Postgres: agent database check)
     ResolveReport, SourceReport,
 };
 
@@ -174,6 +178,14 @@ impl Report for MigrationReport {
                 }
             }
             Self::Failed { message, .. } => *message = cut(message, limit),
+        }
+    }
+}
+
+impl Report for CheckReport {
+    fn shorten(&mut self, limit: usize) {
+        match self {
+            Self::Checked { message, .. } | Self::Failed { message, .. } => *message = cut(message, limit),
         }
     }
 }

@@ -78,6 +78,8 @@ impl<T: Observer> Observer for Shared<T> {
 pub(super) enum PassOn {
     StandardOutput,
     StandardError,
+    /// Only to the observer.
+    Nowhere,
 }
 
 /// What to start.
@@ -159,11 +161,16 @@ pub(super) fn start(specification: Specification, observer: impl Observer) -> io
         });
     }
     let reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-    let target = match specification.pass_on {
-        PassOn::StandardOutput => io::stdout().as_fd().try_clone_to_owned()?,
-        PassOn::StandardError => io::stderr().as_fd().try_clone_to_owned()?,
+    let to = |target: OwnedFd| tokio::fs::File::from_std(target.into());
+    let output = match specification.pass_on {
+        PassOn::StandardOutput => {
+            tokio::spawn(pass_on(reader, to(io::stdout().as_fd().try_clone_to_owned()?), observer))
+        }
+        PassOn::StandardError => {
+            tokio::spawn(pass_on(reader, to(io::stderr().as_fd().try_clone_to_owned()?), observer))
+        }
+        PassOn::Nowhere => tokio::spawn(pass_on(reader, tokio::io::sink(), observer)),
     };
-    let output = tokio::spawn(pass_on(reader, tokio::fs::File::from_std(target.into()), observer));
     Ok(Running { child, group, started, output })
 }
 

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
@@ -20,6 +21,8 @@ pub(super) struct Script {
     pub(super) interpreter: Vec<OsString>,
     pub(super) text: &'static str,
     pub(super) environment: Vec<(String, OsString)>,
+    /// Where it is started.
+    pub(super) directory: Option<PathBuf>,
     pub(super) pass_on: PassOn,
 }
 
@@ -47,7 +50,7 @@ pub(super) async fn run(
     let specification = Specification {
         arguments: script.interpreter,
         environment,
-        directory: None,
+        directory: script.directory,
         input: Some(script.text.as_bytes().to_vec()),
         pass_on: script.pass_on,
     };

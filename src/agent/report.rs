@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::api::names::{CommitSha, Digest, Revisions};
+use crate::schema::check::{StepName, Verdict};
 
 /// The longest report, in bytes.
 pub const MAX_REPORT_BYTES: usize = 2_000;
@@ -126,6 +127,34 @@ pub enum MigrationReport {
         revisions: Option<Revisions>,
         /// Whether the schema is as it was before the first attempt (`None`: could not be read).
         untouched: Option<bool>,
+        /// The cause and the next step, at most 600 bytes, without credentials.
+        message: String,
+    },
+}
+
+/// The report of `agent database check`; the whole of it is `migration-report.json` among the job's reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all_fields = "camelCase")]
+pub enum CheckReport {
+    /// The check was made.
+    Checked {
+        /// What it comes to.
+        verdict: Verdict,
+        /// How many steps ended with a warning.
+        warnings: u32,
+        /// The first step that failed, else the first with a warning.
+        step: Option<StepName>,
+        /// Whether the base commit's code runs on the new schema.
+        expands: Option<bool>,
+        /// Seconds it took.
+        seconds: u64,
+        /// One sentence, at most 600 bytes, without credentials.
+        message: String,
+    },
+    /// It could not be made.
+    Failed {
+        /// What kind of failure.
+        failure: DatabaseFailure,
         /// The cause and the next step, at most 600 bytes, without credentials.
         message: String,
     },

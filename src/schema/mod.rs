@@ -3,6 +3,7 @@
 //! Exit codes and readiness probes prove nothing about a migration; this comparison does. Everything here is pure.
 //! Delivery uses it after each migration and before each way back, the migration check of pipelines for both commits.
 
+pub mod check;
 mod compatibility;
 mod contract;
 mod snapshot;

@@ -8,6 +8,8 @@
     clippy::indexing_slicing
 )]
 
+mod check;
+mod check_hostile;
 mod collect;
 mod contract;
 mod exec;
@@ -69,6 +71,11 @@ impl Agent {
     pub fn current_dir(mut self, directory: &std::path::Path) -> Self {
         self.command.current_dir(directory);
         self
+    }
+
+    /// Throws its output away.
+    pub fn discard_output(&mut self) {
+        self.command.stdout(Stdio::null()).stderr(Stdio::null());
     }
 
     /// Starts it and returns it with its pipes.

@@ -181,6 +181,36 @@ fn the_whole_history_comes_with_tags() {
     assert!(String::from_utf8(described).unwrap().starts_with("v1.0.0-1-g"));
 }
 
+fn base_of(server: &GitServer, commit: &str, options: &[&str]) -> (Finished, Option<String>) {
+    let into = tempfile::tempdir().unwrap();
+    let (tree, base) = (into.path().join("tree"), into.path().join("base"));
+    // What an earlier container of the pod left there.
+    fs::create_dir(&base).unwrap();
+    fs::write(base.join("stale"), "").unwrap();
+    let options = [&["--history", "full", "--base-dest", base.to_str().unwrap()], options].concat();
+    let finished = source(&server.url(), commit, &tree, &options).run();
+    assert!(!base.join("stale").exists());
+    let file = fs::read_to_string(base.join("file")).ok();
+    (finished, file)
+}
+
+#[test]
+fn the_tree_before_is_the_parents_or_where_the_branches_part() {
+    let (server, first, second) = GitServer::start(Behaviour::default()).with_history();
+    assert_eq!(base_of(&server, &second, &[]).1.as_deref(), Some("first"));
+    let (finished, none) = base_of(&server, &first, &[]);
+    assert!(matches!(finished.report(), SourceReport::Fetched { .. }), "{}", finished.report);
+    assert_eq!(none, None, "a first commit has none");
+    server.git(&["checkout", "--quiet", "-b", "topic", &first]);
+    server.git(&["commit", "--quiet", "--allow-empty", "-m", "one"]);
+    server.git(&["commit", "--quiet", "--allow-empty", "-m", "two"]);
+    let topic = server.git(&["rev-parse", "HEAD"]);
+    assert_eq!(base_of(&server, &topic, &["--base-branch", "main"]).1.as_deref(), Some("first"));
+    let (finished, _) = base_of(&server, &topic, &["--base-branch", "gone"]);
+    let (class, message) = failure(&finished);
+    assert_eq!(class, SourceFailure::NotFound, "{message}");
+}
+
 #[test]
 fn a_commit_that_does_not_exist_is_not_found() {
     let (server, ..) = GitServer::start(Behaviour::default()).with_history();

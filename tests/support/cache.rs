@@ -74,6 +74,22 @@ pub fn python() -> &'static Path {
     })
 }
 
+/// A Python with everything that the sample app needs, and squawk: packages in the directory, programs in its `bin`.
+pub fn sample_app_python() -> &'static Path {
+    static PREPARED: OnceLock<PathBuf> = OnceLock::new();
+    PREPARED.get_or_init(|| {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("dev/timetracker");
+        let requirements = std::fs::read(sample.join("requirements.txt")).unwrap();
+        let key = timetracker_operator::api::names::Digest::of(&requirements);
+        cached(&directory(), &format!("sample-app-python-{}", key.short()), |directory| {
+            let what = "installing the sample app's requirements and squawk for Python 3";
+            let mut pip = Command::new("python3");
+            pip.args(["-m", "pip", "install", "--quiet", "squawk-cli==2.70.0", "-r"]);
+            prepare(what, pip.arg(sample.join("requirements.txt")).arg("--target").arg(directory));
+        })
+    })
+}
+
 /// The Python 3 that tests use.
 pub fn interpreter() -> PathBuf {
     let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();

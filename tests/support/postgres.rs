@@ -120,6 +120,12 @@ impl Postgres {
         self.sql_in("app", statement)
     }
 
+    /// Makes a further, empty database and returns its URL.
+    pub fn database(&self, name: &str) -> String {
+        self.sql_in("postgres", &format!("create database {name}"));
+        format!("postgresql://app:s3cret%2F%40%3A@127.0.0.1:{}/{name}", self.port)
+    }
+
     fn sql_in(&self, database: &str, statement: &str) -> String {
         let output = Command::new(Self::psql())
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "app"])

@@ -22,6 +22,7 @@ pub(super) async fn bootstrap(
         interpreter: vec!["python".into(), "-".into()],
         text: SCRIPT,
         environment,
+        directory: None,
         pass_on: PassOn::StandardOutput,
     };
     let failed = |message: String| BootstrapReport { succeeded: false, message };

@@ -24,7 +24,9 @@ pub(super) struct CommandResult {
 }
 
 /// The variables that the command gets besides its own.
-pub(super) fn environment(url: &DatabaseUrl, name: &AttemptName, lock_timeout: Duration) -> Vec<(String, OsString)> {
+///
+/// `name` is what its sessions are called.
+pub(super) fn environment(url: &DatabaseUrl, name: &str, lock_timeout: Duration) -> Vec<(String, OsString)> {
     let inherited = std::env::var("PGOPTIONS").unwrap_or_default();
     let options = [
         inherited.as_str(),
@@ -38,7 +40,7 @@ pub(super) fn environment(url: &DatabaseUrl, name: &AttemptName, lock_timeout: D
     let flask_app = std::env::var_os("FLASK_APP").filter(|app| !app.is_empty()).unwrap_or_else(|| "app".into());
     vec![
         ("DATABASE_URL".into(), url.for_command().into()),
-        ("PGAPPNAME".into(), name.command.clone().into()),
+        ("PGAPPNAME".into(), name.into()),
         ("PGOPTIONS".into(), options.into()),
         ("TT_BOOTSTRAP_MODE".into(), "migrate".into()),
         ("TT_SKIP_DB_CLEANUP".into(), "true".into()),
@@ -56,7 +58,7 @@ pub(super) async fn run(
 ) -> io::Result<Option<CommandResult>> {
     let specification = Specification {
         arguments: options.command.clone(),
-        environment: environment(url, name, options.lock_timeout),
+        environment: environment(url, &name.command, options.lock_timeout),
         directory: None,
         input: None,
         pass_on: PassOn::StandardOutput,

@@ -197,7 +197,7 @@ impl Migration<'_> {
         terminate: &mut Terminate,
     ) -> Result<MigrationReport, Failure> {
         let bootstrap = if self.options.bootstrap {
-            let environment = command::environment(&self.url, &self.name, self.options.lock_timeout);
+            let environment = command::environment(&self.url, &self.name.command, self.options.lock_timeout);
             Some(bootstrap(environment, terminate, self.session.lost(), secrets).await)
         } else {
             None

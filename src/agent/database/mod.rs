@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod catalogue;
+mod check;
 mod command;
 mod connection;
 mod inspect;
@@ -24,6 +25,7 @@ use super::report::DatabaseFailure;
 use crate::api::names::Digest;
 use crate::schema::SchemaContract;
 
+pub(super) use check::{Check, check};
 pub(super) use inspect::{InspectOptions, inspect};
 pub(super) use migrate::{MigrateOptions, migrate};
 

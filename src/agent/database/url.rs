@@ -68,6 +68,19 @@ impl DatabaseUrl {
         self.for_command.expose_secret()
     }
 
+    /// The same database and user, by way of somebody who listens there without TLS.
+    ///
+    /// # Errors
+    /// Never in fact: what is put together here is well formed.
+    pub(super) fn at(&self, host: &str, port: u16) -> Result<Self, UrlError> {
+        let password = self.password.as_ref().map(|password| format!(":{}", encoded(password.expose_secret())));
+        let (user, database) = (encoded(&self.user), encoded(&self.database));
+        let text = format!("postgresql://{user}{}@{host}:{port}/{database}", password.unwrap_or_default());
+        let mut url: Self = text.parse()?;
+        url.options.clone_from(&self.options);
+        Ok(url)
+    }
+
     /// The password as it is and as it stands in the URL: neither may be shown.
     pub(super) fn secrets(&self) -> Vec<String> {
         let plain = self.password.as_ref().map(|password| password.expose_secret().to_owned());
@@ -80,6 +93,13 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "database `{}` on {}:{}", self.database, self.host, self.port)
     }
+}
+
+/// Every byte that is not plain, as a percent escape.
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(escape).collect()
 }
 
 struct Parts<'a> {

@@ -14,7 +14,7 @@ pub(super) const PART_BYTES: usize = 256 * 1024;
 
 /// Writes the files. A full disk or a removed directory never stops the command: the log just ends.
 #[derive(Debug)]
-pub(super) struct LogKeeper {
+pub(in crate::agent) struct LogKeeper {
     directory: PathBuf,
     head: Part,
     tail: Part,
@@ -49,7 +49,7 @@ impl Part {
 }
 
 impl LogKeeper {
-    pub(super) fn create(directory: &Path) -> Self {
+    pub(in crate::agent) fn create(directory: &Path) -> Self {
         let _ = fs::remove_file(directory.join("tail.previous.log"));
         Self {
             directory: directory.to_owned(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::process::{Ended, Limits, PassOn, Shared, Specification, Stopped, Terminate, code_of_start_error, start};
 use super::report::ExecReport;
-use log::LogKeeper;
+pub(super) use log::LogKeeper;
 
 /// What `exec` is to do.
 pub(super) struct Options {

@@ -1,5 +1,6 @@
 //! `source` and `resolve`: a commit of a Git server as a checked-out tree, by the `git` program of the agent's image.
 
+mod base;
 mod failure;
 mod git;
 mod remote;
@@ -11,6 +12,7 @@ use super::message::Secrets;
 use super::process::Terminate;
 use super::report::{ResolveReport, SourceReport};
 use crate::api::names::{CommitSha, GitRef};
+pub(super) use base::BaseOptions;
 use failure::SourceError;
 use git::Git;
 use remote::Remote;
@@ -32,6 +34,8 @@ pub(super) struct SourceOptions {
     pub(super) reference: Option<GitRef>,
     pub(super) history: History,
     pub(super) destination: PathBuf,
+    /// A second tree: the commit that this one is compared with.
+    pub(super) base: Option<BaseOptions>,
     pub(super) timeout: Duration,
 }
 
@@ -86,7 +90,10 @@ async fn fetch(options: &SourceOptions) -> Result<(), SourceError> {
     if head.trim() != commit {
         return Err(SourceError::Other(format!("HEAD is {} after the checkout", head.trim())));
     }
-    Ok(())
+    match &options.base {
+        Some(wanted) => base::lay_down(&git, commit, wanted).await,
+        None => Ok(()),
+    }
 }
 
 async fn fetch_by_reference(git: &Git, remote: &Remote, options: &SourceOptions) -> Result<(), SourceError> {
