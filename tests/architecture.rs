@@ -20,7 +20,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["cluster", "telemetry"]),
     ("cluster", &["api", "plan", "config", "telemetry"]),
     ("release", &["api", "plan", "schema", "workload", "config", "agent", "registry", "cluster", "telemetry"]),
-    ("pipelines", &["api", "plan", "workload", "config", "agent", "artifacts", "github", "cluster", "telemetry"]),
+    (
+        "pipelines",
+        &["api", "plan", "schema", "workload", "config", "agent", "artifacts", "github", "cluster", "telemetry"],
+    ),
     ("sources", &["api", "plan", "config", "github", "cluster", "telemetry"]),
     ("generate", &["api", "config"]),
     ("plugin", &["api"]),

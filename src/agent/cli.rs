@@ -15,7 +15,8 @@ use super::fetch::{FetchOptions, fetch};
 use super::message::{self, Report, Secrets};
 use super::process::Terminate;
 use super::report::{
-    CheckReport, ContractReport, FetchReport, InspectReport, MigrationReport, ResolveReport, SourceFailure, SourceReport,
+    CheckReport, ContractReport, FetchReport, InspectReport, MigrationReport, ResolveReport, SourceFailure,
+    SourceReport,
 };
 use super::source::{BaseOptions, History, Named, SourceOptions, resolve, source};
 use super::{duration, exec, install};

@@ -6,12 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::report::{
-<<<<<<< HEAD
-    CollectReport, ContractReport, ExecReport, FetchReport, InspectReport, MAX_REPORT_BYTES, MigrationReport,
-=======
-    CheckReport, CollectReport, ContractReport, ExecReport, InspectReport, MAX_REPORT_BYTES, MigrationReport,
->>>>>>> 4ade107 (Prove a commit's migrations on a throw-away Postgres: agent database check)
-    ResolveReport, SourceReport,
+    CheckReport, CollectReport, ContractReport, ExecReport, FetchReport, InspectReport, MAX_REPORT_BYTES,
+    MigrationReport, ResolveReport, SourceReport,
 };
 
 /// The longest message inside a report, in bytes.
@@ -223,6 +219,9 @@ impl Report for FetchReport {
 
 impl Report for CollectReport {
     fn shorten(&mut self, limit: usize) {
+        if let Some(migration) = &mut self.migration {
+            migration.shorten(limit);
+        }
         self.problem = self.problem.take().map(|problem| cut(&problem, limit));
         // Markers are worth less than outputs and counts: they go first, those with fewest tests before the others.
         let keep = if limit >= 400 { usize::MAX } else { limit / 10 };

@@ -132,7 +132,10 @@ pub enum MigrationReport {
     },
 }
 
-/// The report of `agent database check`; the whole of it is `migration-report.json` among the job's reports.
+/// The file in `$REPORTS` where the collector finds the report of `agent database check`.
+pub const CHECK_FILE: &str = "migration-check.json";
+
+/// The report of `agent database check`; the whole of it is `migration-report.json` in the job's artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all_fields = "camelCase")]
 pub enum CheckReport {
@@ -357,6 +360,8 @@ pub struct CollectReport {
     pub summary: Option<Digest>,
     /// How many artifacts reached the store.
     pub uploaded: u32,
+    /// The report of `agent database check`, when the job was one.
+    pub migration: Option<CheckReport>,
     /// What could not be read or uploaded, one sentence, at most 300 bytes.
     pub problem: Option<String>,
 }

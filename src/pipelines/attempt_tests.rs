@@ -19,6 +19,7 @@ fn expected(agent: bool, collector: bool) -> Expectations {
         outputs: vec!["version".to_owned()],
         resolves: false,
         coverage: None,
+        migration: false,
     }
 }
 
@@ -287,6 +288,44 @@ fn a_coverage_report_must_have_measured_its_threshold(
     let expected = Expectations { reports: vec![ReportKind::Coverage], coverage: Some(goal), ..expected(true, true) };
     let told = result(judge(&job(json!({})), Some(&pod), &expected, at(20)));
     assert_eq!(told.failure, failure);
+    assert!(evidence.is_none_or(|evidence| told.message.as_ref().unwrap().contains(evidence)), "{told:?}");
+}
+
+const CHECKED: &str = r#"{"migration":{"outcome":"Checked","verdict":"VERDICT","warnings":1,"step":null,"expands":true,
+    "seconds":3,"message":"downgrade: it leaves another schema"}}"#;
+
+#[rstest]
+#[case::passed(0, CHECKED.replace("VERDICT", "Passed"), None, None)]
+#[case::warning(0, CHECKED.replace("VERDICT", "Warning"), None, Some("1 warning(s): downgrade: it leaves"))]
+#[case::failed(1, CHECKED.replace("VERDICT", "Failed"), Some(FailureClass::CommandFailure), Some("downgrade: it"))]
+#[case::forged_success(1, CHECKED.replace("VERDICT", "Passed"), Some(FailureClass::CommandFailure), Some("exit code 1"))]
+#[case::forged_failure(0, CHECKED.replace("VERDICT", "Failed"), Some(FailureClass::Infrastructure), Some("nothing is proved"))]
+#[case::no_report(0, "{}".to_owned(), Some(FailureClass::Infrastructure), Some("nothing is proved"))]
+#[case::killed(137, "{}".to_owned(), Some(FailureClass::CommandFailure), Some("exit code 137"))]
+#[case::no_server(
+    1,
+    r#"{"migration":{"outcome":"Failed","failure":"Unreachable","message":"no answer"}}"#.to_owned(),
+    Some(FailureClass::ServiceNotReady),
+    Some("no answer")
+)]
+#[case::refused(
+    1,
+    r#"{"migration":{"outcome":"Failed","failure":"Configuration","message":"is not empty"}}"#.to_owned(),
+    Some(FailureClass::Configuration),
+    Some("is not empty")
+)]
+fn a_migration_check_is_told_in_its_own_words(
+    #[case] code: i32,
+    #[case] report: String,
+    #[case] failure: Option<FailureClass>,
+    #[case] evidence: Option<&str>,
+) {
+    let reason = if code == 0 { "Completed" } else { "Error" };
+    let phase = if code == 0 { "Succeeded" } else { "Failed" };
+    let pod = pod(phase, with_collector(ended(code, reason, ""), &report), json!({}));
+    let expected = Expectations { reports: Vec::new(), migration: true, ..expected(true, true) };
+    let told = result(judge(&job(json!({})), Some(&pod), &expected, at(20)));
+    assert_eq!(told.failure, failure, "{told:?}");
     assert!(evidence.is_none_or(|evidence| told.message.as_ref().unwrap().contains(evidence)), "{told:?}");
 }
 

@@ -89,7 +89,7 @@ pub fn of_job(
         if step.reads().is_some() {
             env.push(literal("INPUTS", inputs::DIRECTORY));
         }
-        env.extend(step.variables(run));
+        env.extend(step.variables(run, job));
     }
     env.extend(beside.iter().flat_map(services::variables));
     env.extend(run.parameters.iter().map(|(name, value)| literal(&format!("PARAM_{}", variable(name)), value)));

@@ -5,13 +5,15 @@ use k8s_openapi::api::core::v1::Pod;
 use super::result::{JobResult, Stop};
 use super::steps::CoverageGoal;
 use crate::agent::report::{
-    CollectReport, ExecReport, FetchFailure, FetchReport, ResolveReport, SourceFailure, SourceReport, TestCounts,
+    CheckReport, CollectReport, DatabaseFailure, ExecReport, FetchFailure, FetchReport, ResolveReport, SourceFailure,
+    SourceReport, TestCounts,
 };
 use crate::api::job::ReportKind;
 pub use crate::api::marks::{
     COLLECTOR_CONTAINER as COLLECTOR, FETCH_CONTAINER as FETCH, MAIN_CONTAINER as MAIN, SOURCE_CONTAINER as SOURCE,
 };
 use crate::api::run::FailureClass;
+use crate::schema::check::Verdict;
 use crate::workload::{ContainerEnd, Loss, container_end, read_report};
 
 /// What is expected of an attempt.
@@ -31,6 +33,8 @@ pub struct Expectations {
     pub resolves: bool,
     /// The coverage that must have been measured.
     pub coverage: Option<CoverageGoal>,
+    /// Whether a migration check must have been made.
+    pub migration: bool,
 }
 
 /// The result of a main container that ended.
@@ -77,6 +81,13 @@ fn seconds_of(end: &ContainerEnd) -> Option<i64> {
 
 /// Exit code 0 is a success only if what was promised was delivered.
 fn of_success(report: Option<&CollectReport>, expected: &Expectations) -> JobResult {
+    if expected.migration {
+        let result = of_check(report.and_then(|report| report.migration.as_ref()), 0);
+        return match report.and_then(|report| report.problem.as_deref()) {
+            Some(problem) => result.noted(problem),
+            None => result,
+        };
+    }
     let must_report = expected.reports.contains(&ReportKind::JUnit) || expected.coverage.is_some();
     let Some(report) = report else {
         return if must_report {
@@ -114,6 +125,46 @@ fn of_reported_tests(report: &CollectReport) -> Option<JobResult> {
                 .as_deref()
                 .unwrap_or("no JUnit report in $REPORTS; add --junitxml \"$REPORTS/junit.xml\"");
             Some(JobResult::failed(FailureClass::NoTestsCollected, &format!("exit code 0, but: {problem}")))
+        }
+    }
+}
+
+/// The result of a migration check: the exit code says whether it passed, the report in which words.
+///
+/// The report stands where the migration's own code could write: it never makes a failure a success.
+fn of_check(report: Option<&CheckReport>, exit_code: i32) -> JobResult {
+    match (report, exit_code) {
+        (Some(CheckReport::Checked { verdict: Verdict::Passed, .. }), 0) => JobResult::succeeded(),
+        (Some(CheckReport::Checked { verdict: Verdict::Warning, warnings, message, .. }), 0) => {
+            JobResult::succeeded().noted(&format!("{warnings} warning(s): {message}"))
+        }
+        (Some(CheckReport::Failed { failure, message }), 1..) => {
+            let class = match failure {
+                DatabaseFailure::Configuration
+                | DatabaseFailure::AccessDenied
+                | DatabaseFailure::TransactionPooler
+                | DatabaseFailure::UnsupportedServer => FailureClass::Configuration,
+                DatabaseFailure::Unreachable => FailureClass::ServiceNotReady,
+                DatabaseFailure::LockTimeout
+                | DatabaseFailure::UnknownRevision
+                | DatabaseFailure::CommandFailed
+                | DatabaseFailure::TimedOut
+                | DatabaseFailure::RevisionsDiffer
+                | DatabaseFailure::ContractBroken
+                | DatabaseFailure::Interrupted
+                | DatabaseFailure::Ambiguous => FailureClass::Infrastructure,
+            };
+            JobResult::failed(class, &format!("the check could not be made: {message}"))
+        }
+        (Some(CheckReport::Checked { verdict: Verdict::Failed, message, .. }), 1..) => {
+            JobResult::failed(FailureClass::CommandFailure, message)
+        }
+        (_, 0) => JobResult::failed(
+            FailureClass::Infrastructure,
+            "the check ended with 0, but left no report that says so: nothing is proved",
+        ),
+        (_, code) => {
+            JobResult::failed(FailureClass::CommandFailure, &format!("exit code {code}, and no report that says why"))
         }
     }
 }
@@ -177,6 +228,9 @@ fn of_exit(
     if exec.is_some_and(|exec| exec.terminated) {
         let text = format!("told to terminate by someone else than the operator, exit code {}", end.exit_code);
         return JobResult::failed(FailureClass::Infrastructure, &text);
+    }
+    if expected.migration {
+        return of_check(report.and_then(|report| report.migration.as_ref()), end.exit_code);
     }
     match report.and_then(|report| report.tests).filter(|_| expected.reports.contains(&ReportKind::JUnit)) {
         Some(tests) if tests.failed > 0 => of_tests(tests),

@@ -107,6 +107,7 @@ impl RunContext<'_> {
             outputs: job.outputs.clone(),
             resolves: false,
             coverage: Step::of(job).and_then(Step::coverage_goal),
+            migration: Step::of(job).is_some_and(Step::checks_migrations),
         }
     }
 

@@ -15,6 +15,7 @@ use super::jobs::RunContext;
 use super::names;
 use super::services;
 use super::settings::Settings;
+use super::steps::Step;
 use crate::api::job::{History, JobSpec, ReportKind, ServiceSpec};
 use crate::api::marks::POD_NET_SECONDS;
 use crate::api::pod::PodOptions;
@@ -91,6 +92,7 @@ pub fn source(run: &RunContext<'_>, job: &JobSpec) -> Container {
             };
             command.extend(words(&["source", "--url", &source.clone_url, "--commit", commit.as_str()]));
             command.extend(words(&["--history", history, "--dest", WORKSPACE, "--install", BIN]));
+            command.extend(Step::of(job).map(|step| step.source_arguments(run)).unwrap_or_default());
             env.extend(network(run.settings));
             env.extend(source.token_secret.as_ref().map(|name| secret("SOURCE_TOKEN", name, "token")));
             mounts.push(mount("timetracker-workspace", WORKSPACE));

@@ -157,6 +157,7 @@ impl<'a> Walk<'a> {
             outputs: Vec::new(),
             resolves: true,
             coverage: None,
+            migration: false,
         };
         let attempts = self.attempts(names::RESOLVE, &expected, RESOLVE_ATTEMPTS, Effects::Idempotent);
         match attempts.judgement {

@@ -91,6 +91,7 @@ fn whatever_is_judged_otherwise_is_a_change() {
         outputs: Vec::new(),
         resolves: false,
         coverage: None,
+        migration: false,
     };
     let job = Job::default();
     let pods: Vec<Pod> = life().into_iter().chain(hindered()).collect();

@@ -181,6 +181,42 @@ fn an_upload_that_fails_fails_the_run_only_when_that_is_asked_for() {
     assert!(!forgiven(json!({"failOnError": true})));
 }
 
+fn check(step: Value) -> Value {
+    json!({"defaults": {"image": "ci"}, "jobs": [{"name": "validate", "timeout": "10m", "migrationCheck": step}]})
+}
+
+#[test]
+fn a_migration_check_has_both_trees_its_own_postgres_and_its_report() {
+    let pod = pod(check(json!({"models": "app/models.py"})), "validate", &run(Some(true)));
+    assert_eq!(pod.init, ["source", "postgres", "collector"]);
+    for part in [
+        "\"--history\",\"full\"",
+        "\"--base-dest\",\"/timetracker/home/base\",\"--base-branch=main\"",
+        "migration-report=/workspace/migration-report",
+        "database check",
+        "\"app/models.py\"",
+        "\"570s\"",
+    ] {
+        assert!(pod.text.contains(part), "{part} in {}", pod.text);
+    }
+}
+
+#[test]
+fn without_a_pull_request_the_commit_before_is_the_parent() {
+    let pod = pod(check(json!({})), "validate", &run(None));
+    assert!(pod.text.contains("--base-dest") && !pod.text.contains("--base-branch"), "{}", pod.text);
+}
+
+#[rstest]
+#[case(json!({"directory": "../elsewhere"}), "migrationCheck.directory")]
+#[case(json!({"directory": "--help"}), "migrationCheck.directory")]
+#[case(json!({"models": "/etc"}), "migrationCheck.models")]
+#[case(json!({"models": "app//models"}), "migrationCheck.models")]
+fn a_migration_check_stays_inside_the_repository(#[case] step: Value, #[case] field: &str) {
+    let refusal = refused(check(step), &settings());
+    assert!(refusal.to_string().contains(field), "{refusal}");
+}
+
 #[rstest]
 #[case(json!({"reports": ["JUnit"]}), "reports")]
 #[case(json!({"artifacts": [{"name": "x", "path": "x"}]}), "artifacts")]

@@ -21,8 +21,12 @@ fn shipped(name: &str) -> Value {
 }
 
 async fn run(stage: &Stage, definition: Value) -> Value {
+    run_of(stage, definition, "v1.1.0").await
+}
+
+async fn run_of(stage: &Stage, definition: Value, tag: &str) -> Value {
     source(stage).await;
-    let commit = git::server().commit("v1.1.0");
+    let commit = git::server().commit(tag);
     begin(stage, definition, json!({ "revision": { "commit": commit } })).await;
     status(stage, "PipelineRun", RUN, "its end", WHOLE, |status| !status["completionTime"].is_null()).await
 }
@@ -91,6 +95,35 @@ async fn release_cd_runs_all_tests_on_postgres_at_once_and_breaks_them_down() {
         assert_eq!((&upload["phase"], &upload["failure"]), (&json!("Failed"), &json!("CommandFailure")), "{status:#}");
         let log = stage.kubectl(&["logs", &format!("job/{}", upload["job"].as_str().unwrap()), "--container=job"]);
         assert!(log.contains("Found 1 coverage files to report"), "{log}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migration_check_proves_an_additive_migration_over_old_rows() {
+    on_stage("migration-check", |stage| async move {
+        let status = run(&stage, shipped("migration-check")).await;
+        assert!(is_true(&status, "Succeeded"), "{status:#}");
+        let validate = job(&status, "validate-migrations");
+        assert_eq!((&validate["phase"], &validate["message"]), (&json!("Succeeded"), &Value::Null), "{status:#}");
+        assert_eq!(job(&status, "migration-tests")["phase"], "Succeeded", "{status:#}");
+        assert_eq!(status["tests"]["byMarker"]["database"], "15/15", "{status:#}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migration_check_says_which_step_failed_and_why() {
+    on_stage("two-heads", |stage| async move {
+        let status = run_of(&stage, shipped("migration-check"), "v1.6.0").await;
+        let validate = job(&status, "validate-migrations");
+        assert_eq!(
+            (&validate["phase"], &validate["failure"]),
+            (&json!("Failed"), &json!("CommandFailure")),
+            "{status:#}"
+        );
+        assert!(validate["message"].as_str().unwrap().starts_with("one head: 2 heads"), "{status:#}");
+        assert_eq!(job(&status, "migration-tests")["phase"], "Skipped", "{status:#}");
     })
     .await;
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::message::Secrets;
 use super::process::Terminate;
-use super::report::CollectReport;
+use super::report::{CHECK_FILE, CheckReport, CollectReport, MAX_REPORT_BYTES};
 use crate::api::names::Digest;
 use files::Folder;
 use reports::Summary;
@@ -71,6 +71,7 @@ pub(super) async fn collect(
         markers: summary.markers.clone(),
         coverage: summary.coverage,
         coverage_data: options.reports.as_deref().map(coverage_data).unwrap_or_default(),
+        migration: options.reports.as_deref().and_then(migration),
         ..CollectReport::default()
     };
     if let Some(file) = &options.outputs {
@@ -154,6 +155,12 @@ async fn upload(
             }
         }
     }
+}
+
+/// What `database check` left; a job that is none leaves none, and a text that is none is worth nothing.
+fn migration(reports: &Path) -> Option<CheckReport> {
+    let text = Folder::open(reports).ok()?.read(Path::new(CHECK_FILE), MAX_REPORT_BYTES as u64).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// Raw data of coverage.py, as `COVERAGE_FILE` has it put at the top of the reports.

@@ -6,13 +6,14 @@
 
 mod codecov;
 mod coverage;
+mod migration_check;
 
 use k8s_openapi::api::core::v1::EnvVar;
 
 use super::graph::{Graph, Node};
 use super::jobs::RunContext;
 use crate::api::job::{JobSpec, ReportKind};
-use crate::api::steps::{CodecovUpload, CoverageReport};
+use crate::api::steps::{CodecovUpload, CoverageReport, MigrationCheck};
 
 /// A built-in step that this version executes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Step<'a> {
     CoverageReport(&'a CoverageReport),
     /// Sends coverage to Codecov.
     CodecovUpload(&'a CodecovUpload),
+    /// Proves migrations.
+    MigrationCheck(&'a MigrationCheck),
 }
 
 /// What a step reads of other jobs' artifacts.
@@ -57,22 +60,25 @@ impl<'a> Step<'a> {
     #[must_use]
     pub fn of(job: &'a JobSpec) -> Option<Self> {
         let coverage = job.coverage_report.as_ref().map(Self::CoverageReport);
-        coverage.or_else(|| job.codecov_upload.as_ref().map(Self::CodecovUpload))
+        let upload = || job.codecov_upload.as_ref().map(Self::CodecovUpload);
+        coverage.or_else(upload).or_else(|| job.migration_check.as_ref().map(Self::MigrationCheck))
     }
 
     fn lower(self, job: &JobSpec) -> JobSpec {
         match self {
             Self::CoverageReport(_) => coverage::lower(job),
             Self::CodecovUpload(step) => codecov::lower(step, job),
+            Self::MigrationCheck(_) => migration_check::lower(job),
         }
     }
 
     /// Variables of its script that depend on the run.
     #[must_use]
-    pub fn variables(self, run: &RunContext<'_>) -> Vec<EnvVar> {
+    pub fn variables(self, run: &RunContext<'_>, job: &JobSpec) -> Vec<EnvVar> {
         match self {
             Self::CoverageReport(_) => Vec::new(),
             Self::CodecovUpload(step) => codecov::variables(step, run),
+            Self::MigrationCheck(step) => migration_check::variables(step, run, job),
         }
     }
 
@@ -82,6 +88,7 @@ impl<'a> Step<'a> {
         match self {
             Self::CoverageReport(_) => Some(Reads::CoverageData),
             Self::CodecovUpload(_) => Some(Reads::Cobertura),
+            Self::MigrationCheck(_) => None,
         }
     }
 
@@ -89,8 +96,26 @@ impl<'a> Step<'a> {
     #[must_use]
     pub fn absent_from(self, run: &RunContext<'_>) -> Option<String> {
         match self {
-            Self::CoverageReport(_) => None,
+            Self::CoverageReport(_) | Self::MigrationCheck(_) => None,
             Self::CodecovUpload(_) => codecov::absent_from(run),
+        }
+    }
+
+    /// More words for the container that fetches the commit.
+    #[must_use]
+    pub fn source_arguments(self, run: &RunContext<'_>) -> Vec<String> {
+        match self {
+            Self::CoverageReport(_) | Self::CodecovUpload(_) => Vec::new(),
+            Self::MigrationCheck(_) => migration_check::source_arguments(run),
+        }
+    }
+
+    /// Whether its collector must have found the report of a migration check.
+    #[must_use]
+    pub fn checks_migrations(self) -> bool {
+        match self {
+            Self::CoverageReport(_) | Self::CodecovUpload(_) => false,
+            Self::MigrationCheck(_) => true,
         }
     }
 
@@ -99,7 +124,7 @@ impl<'a> Step<'a> {
     pub fn coverage_goal(self) -> Option<CoverageGoal> {
         match self {
             Self::CoverageReport(step) => Some(coverage::goal(step)),
-            Self::CodecovUpload(_) => None,
+            Self::CodecovUpload(_) | Self::MigrationCheck(_) => None,
         }
     }
 
@@ -131,6 +156,7 @@ impl<'a> Step<'a> {
                 }
                 Ok(())
             }
+            Self::MigrationCheck(step) => migration_check::refuse_odd_paths(step),
         }
     }
 }
@@ -161,7 +187,7 @@ pub fn read_by<'g>(graph: &'g Graph, node: &Node) -> Vec<&'g Node> {
     let takes_combined = match Step::of(&node.spec) {
         Some(Step::CodecovUpload(_)) => before.iter().any(|other| combined(other)),
         Some(Step::CoverageReport(_)) => false,
-        None => return Vec::new(),
+        Some(Step::MigrationCheck(_)) | None => return Vec::new(),
     };
     before.into_iter().filter(|other| if takes_combined { combined(other) } else { measures(other) }).collect()
 }

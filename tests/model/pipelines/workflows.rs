@@ -148,7 +148,7 @@ fn comprehensive_ci_has_its_lanes_one_after_another_and_reports_at_the_end() {
 }
 
 #[test]
-fn migration_check_runs_the_migration_tests_on_postgres_16() {
+fn migration_check_proves_the_migrations_and_runs_their_tests_on_postgres_16() {
     let spec = pipeline("migration-check");
     let trigger = spec.triggers.as_ref().unwrap();
     let paths = ["app/models/**", "migrations/**", "requirements.txt"];
@@ -159,15 +159,21 @@ fn migration_check_runs_the_migration_tests_on_postgres_16() {
         (&paths.map(str::to_owned)[..], &paths.map(str::to_owned)[..])
     );
     assert_eq!(push.branches, ["main"]);
+    let (validate, others) = spec.jobs.split_first().unwrap();
+    assert_eq!((validate.name.as_str(), validate.needs.len()), ("validate-migrations", 0));
+    assert_eq!(validate.timeout.as_ref().map(Period::length).unwrap().as_secs(), 600);
+    let check = validate.migration_check.as_ref().unwrap();
+    assert_eq!((check.directory.as_deref(), check.models.as_deref()), (Some("migrations"), Some("app/models")));
     let tests = Promise {
         name: "migration-tests",
+        needs: &["validate-migrations"],
         minutes: 10,
         marker: Some("database"),
         postgres: true,
         coverage: false,
         ..LANE
     };
-    assert_all_kept(&spec.jobs, &[tests]);
+    assert_all_kept(others, &[tests]);
     assert!(spec.finally.is_empty());
 }
 

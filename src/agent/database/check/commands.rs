@@ -105,8 +105,11 @@ impl<'a> Commands<'a> {
         let running = start(specification, output.clone())
             .map_err(|error| CommandError::Failed(format!("the command can't be started: {error}")))?;
         let ended = running.wait(limits, terminate, session.lost()).await;
-        let told =
-            |cause: &str| CommandError::Failed(self.secrets.message_with_output(cause, &output.lock().tail.text()));
+        let told = |cause: &str| {
+            let output = output.lock().tail.text();
+            let cause = [cause, telling_line(&output)].join(": ");
+            CommandError::Failed(self.secrets.message(cause.trim_end_matches(": ")))
+        };
         let ended = ended.map_err(|error| told(&format!("the command can't be watched: {error}")))?;
         // What its processes left running in the server would go on working.
         let alone = end_others(session).await;
@@ -120,9 +123,24 @@ impl<'a> Commands<'a> {
                 Err(told("the database is gone: it was dropped, or its sessions were ended"))
             }
             (None, 0) => alone.map_err(CommandError::Failed),
-            (None, code) => Err(told(&format!("`flask db {verb}` ended with exit code {code}"))),
+            (None, code) => Err(told(&format!("exit code {code}"))),
         }
     }
+}
+
+/// The line that names the cause: the last one that begins with the name of a Python exception, else the last of all.
+///
+/// SQLAlchemy's own last line is a link to its documentation.
+fn telling_line(output: &str) -> &str {
+    let is_exception = |line: &&str| {
+        line.split_once(": ").is_some_and(|(name, _)| {
+            let last = name.rsplit('.').next().unwrap_or_default();
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_'))
+                && (last.ends_with("Error") || last.ends_with("Exception") || name.starts_with("psycopg2.errors."))
+        })
+    };
+    let lines = || output.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    lines().find(is_exception).or_else(|| lines().next()).unwrap_or_default()
 }
 
 /// Ends every session of this database but our own, and waits until they are gone.
@@ -140,5 +158,28 @@ async fn end_others(session: &Session) -> Result<(), String> {
             }
             Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "Traceback:\n  File x\npsycopg2.errors.UndefinedColumn: column \"a\" does not exist\n\nsqlalchemy.exc.ProgrammingError: \
+         (psycopg2.errors.UndefinedColumn) column \"a\" does not exist\n[SQL: UPDATE]\n(Background on this error at: \
+         https://sqlalche.me/e/20/f405)\n",
+        "sqlalchemy.exc.ProgrammingError: (psycopg2.errors.UndefinedColumn) column \"a\" does not exist"
+    )]
+    #[case(
+        "INFO  [alembic] x\nERROR [flask_migrate] Error: Can't locate revision\n\n",
+        "ERROR [flask_migrate] Error: Can't locate revision"
+    )]
+    #[case("", "")]
+    #[case("\n \n", "")]
+    fn the_line_that_names_the_cause_is_found(#[case] output: &str, #[case] line: &str) {
+        assert_eq!(telling_line(output), line);
     }
 }

@@ -36,7 +36,12 @@ fn write_all(text: &mut String, document: &Document) -> std::fmt::Result {
     writeln!(text, "## {}\n", headline(document))?;
     let revision = |revisions: &Option<_>| revisions.as_ref().map_or_else(|| "–".to_owned(), |r| code(&format!("{r}")));
     let (from, to) = (revision(&document.from), revision(&document.to));
-    writeln!(text, "{from} → {to} on Postgres {}, {}\n", prose(&document.server_version), kind(document.expands))?;
+    writeln!(
+        text,
+        "{from} → {to} on Postgres {}, {}\n",
+        prose(&cut(&document.server_version, MAX_NAME)),
+        kind(document.expands)
+    )?;
     steps(text, &document.steps)?;
     list(text, "Schema changes", &document.difference.lines())?;
     checklist(text, document)?;

@@ -20,7 +20,8 @@ mod structure;
 mod values;
 mod wire;
 
-use std::time::Instant;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use super::connection::{Session, url_from_environment};
 use super::{DatabaseError, url::DatabaseUrl};
@@ -31,6 +32,9 @@ use crate::schema::check::{Evidence, Judgement, StepOutcome, judge};
 use chain::Chain;
 
 pub(in crate::agent) use arguments::Check;
+
+/// The longest message, in bytes.
+const MAX_SHORT_BYTES: usize = 420;
 
 /// Checks, writes the reports, and says what came of it.
 pub(in crate::agent) async fn check(
@@ -45,10 +49,37 @@ pub(in crate::agent) async fn check(
                 let message = secrets.message(&format!("the report can't be written: {error}"));
                 return CheckReport::Failed { failure: DatabaseFailure::Configuration, message };
             }
+            print(&judgement, secrets);
             told(&judgement, secrets, started.elapsed().as_secs())
         }
         Err(error) => CheckReport::Failed { failure: error.failure, message: secrets.message(&error.message) },
     }
+}
+
+/// The steps, a line each, at the end of the log: what a person looks at first.
+fn print(judgement: &Judgement, secrets: &Secrets) {
+    let mut text = String::from("\n");
+    for step in &judgement.steps {
+        let outcome = match step.outcome {
+            StepOutcome::Passed => "passed ",
+            StepOutcome::Warning => "WARNING",
+            StepOutcome::Failed => "FAILED ",
+            StepOutcome::Skipped => "skipped",
+        };
+        let seconds = Duration::from_millis(step.milliseconds).as_secs_f32();
+        text.push_str(&format!("{outcome} {seconds:6.1} s  {}: {}\n", step.name, secrets.message(&step.detail)));
+    }
+    // Nobody reading the log is no reason to fail.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// With room for its quotes to be escaped, the whole report stays under 1 KiB.
+fn short(message: &str) -> String {
+    let mut end = message.len().min(MAX_SHORT_BYTES);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.get(..end).unwrap_or_default().to_owned()
 }
 
 fn told(judgement: &Judgement, secrets: &Secrets, seconds: u64) -> CheckReport {
@@ -63,7 +94,7 @@ fn told(judgement: &Judgement, secrets: &Secrets, seconds: u64) -> CheckReport {
         step: decisive.map(|step| step.name),
         expands: judgement.expands,
         seconds,
-        message: secrets.message(&message),
+        message: short(&secrets.message(&message)),
     }
 }
 
