@@ -46,7 +46,7 @@ pub use graph::{Graph, GraphError};
 pub use history::Finished;
 pub use observe::Observed;
 pub use parameters::Refusal;
-pub use queue::{Mark, Queue, Waiting};
+pub use queue::{Mark, Queue, Waiting, takes_room};
 pub use result::{JobResult, Outcome, Stop};
 pub use reuse::Reused;
 pub use settings::{Endpoint, Settings};

@@ -13,7 +13,7 @@ use kube::core::ObjectMeta;
 use super::concurrency::Rival;
 use super::definition::Definition;
 use super::history::Finished;
-use super::queue::{Queue, Waiting};
+use super::queue::{Queue, Waiting, takes_room};
 use super::reuse::Reused;
 use super::settings::Settings;
 use super::{begin, names, surroundings};
@@ -277,7 +277,7 @@ async fn queue(cluster: &Cluster, settings: &Settings) -> Result<Queue, ReadErro
         runs.extend(cluster.list::<PipelineRun>(namespace, names::WAITING_LABEL).await?);
     }
     let mut queue = Queue { waiting: runs.iter().filter_map(Waiting::of).collect(), ..Queue::default() };
-    for job in jobs {
+    for job in jobs.into_iter().filter(takes_room) {
         let busy = queue.busy.entry(job.metadata.namespace.unwrap_or_default()).or_default();
         *busy = busy.saturating_add(1);
     }

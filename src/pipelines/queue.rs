@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use super::names;
 use super::result::annotation;
 use crate::api::run::PipelineRun;
 use crate::config::Limits;
+use crate::workload::job_is_finished;
 
 /// How often a run that waits says that it still does.
 const RENEWAL: Duration = Duration::from_secs(300);
@@ -77,10 +79,18 @@ impl Waiting {
 /// What takes room, and who waits for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// Jobs whose end is not recorded, by namespace.
+    /// Jobs that take room, by namespace.
     pub busy: BTreeMap<String, u32>,
     /// Runs that wait, in any order.
     pub waiting: Vec<Waiting>,
+}
+
+/// Whether a Job takes room: its end is neither recorded nor said by the Job controller.
+///
+/// Nobody records the end of a Job that a leader made whose lease was over: it must not take room for ever.
+#[must_use]
+pub fn takes_room(job: &Job) -> bool {
+    !job.labels().contains_key(names::FINISHED_LABEL) && !job_is_finished(job)
 }
 
 /// What a run gets.

@@ -8,6 +8,7 @@ use timetracker_operator::api::run::{PipelineRun, RunStatus};
 use timetracker_operator::cluster::{Target, Write};
 use timetracker_operator::pipelines::{
     Effect, Finished, Observed, Queue, Reused, Rival, Settings, Waiting, decide, names, revision_wanted, status_patch,
+    takes_room,
 };
 use timetracker_operator::plan::Plan;
 
@@ -116,7 +117,7 @@ impl World {
     }
 
     fn busy(&self) -> usize {
-        self.store.of_kind("Job").filter(|job| job["metadata"]["labels"][names::FINISHED_LABEL].is_null()).count()
+        typed_jobs(self.store.of_kind("Job").cloned().collect()).iter().filter(|job| takes_room(job)).count()
     }
 
     fn reused(&self, run: &PipelineRun) -> Option<Reused> {
