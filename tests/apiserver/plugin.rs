@@ -153,6 +153,8 @@ async fn a_run_is_repeated_whole_or_in_part_on_the_same_commit() {
         assert_eq!(api.get("whole").await.unwrap().data["spec"], expected);
         let mut part = expected;
         part["rerunOf"] = json!({ "name": "first" });
+        // What succeeded is taken over only if all is the same, its revision too.
+        part["revision"] = json!({ "branch": "develop" });
         assert_eq!(api.get("part").await.unwrap().data["spec"], part);
     })
     .await;

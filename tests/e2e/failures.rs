@@ -50,7 +50,7 @@ async fn each_class_of_failure_is_told_with_its_evidence() {
             ("deadline", "DeadlineExceeded", "timeout of 2 s"),
             ("disk", "Evicted", ""),
             ("evicted", "Evicted", ""),
-            ("shell", "Configuration", "/bin/sh"),
+            ("shell", "Configuration", "could not start"),
         ];
         let report = r#"echo '<testsuite tests="1"><testcase name="a"/></testsuite>' > "$REPORTS/junit.xml""#;
         let disk = json!({ "resources": { "limits": { "ephemeral-storage": "20Mi", "memory": "256Mi" } } });
