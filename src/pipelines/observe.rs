@@ -278,8 +278,8 @@ async fn queue(cluster: &Cluster, settings: &Settings) -> Result<Queue, ReadErro
     }
     let mut queue = Queue { waiting: runs.iter().filter_map(Waiting::of).collect(), ..Queue::default() };
     for job in jobs.into_iter().filter(takes_room) {
-        let busy = queue.busy.entry(job.metadata.namespace.unwrap_or_default()).or_default();
-        *busy = busy.saturating_add(1);
+        let name = job.name_any();
+        queue.busy.entry(job.metadata.namespace.unwrap_or_default()).or_default().insert(name);
     }
     Ok(queue)
 }

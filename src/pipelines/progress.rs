@@ -1,6 +1,6 @@
 //! Walks the graph: judges every attempt, and says which to stop, to write down and to start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -93,8 +93,8 @@ pub struct Progress {
     pub going: bool,
     /// How many attempts would start if there were room for all.
     pub wanted: u32,
-    /// How many attempts are over of which that is written down only now: they take no room any more.
-    pub freed: u32,
+    /// The Jobs that are over and of which that is written down only now: they take no room any more.
+    pub freed: BTreeSet<String>,
 }
 
 /// Walks along the graph.
@@ -108,7 +108,7 @@ pub struct Walk<'a> {
     starts: Vec<Effect>,
     room: u32,
     wanted: u32,
-    freed: u32,
+    freed: BTreeSet<String>,
     next: Next,
     going: bool,
     cells: Vec<CellView>,
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
             starts: Vec::new(),
             room,
             wanted: 0,
-            freed: 0,
+            freed: BTreeSet::new(),
             next: Next::OnChange,
             going: false,
             cells: Vec::new(),
@@ -391,8 +391,8 @@ impl<'a> Walk<'a> {
             return;
         };
         let exists = self.observed.jobs.iter().any(|job| job.name_any() == name);
-        self.freed = self.freed.saturating_add(u32::from(exists));
         self.records.push(if exists {
+            self.freed.insert(name.to_owned());
             Effect::Record { job: name.to_owned(), result: result.clone() }
         } else {
             Effect::RecordClaim { claim: name.to_owned(), result: result.clone() }

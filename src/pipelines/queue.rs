@@ -4,7 +4,7 @@
 //! namespace with the fewest Jobs, and within it to the run that waits longest: nobody's hundred jobs keep another
 //! namespace's one from its turn, and nobody is passed for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -79,8 +79,8 @@ impl Waiting {
 /// What takes room, and who waits for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// Jobs that take room, by namespace.
-    pub busy: BTreeMap<String, u32>,
+    /// The names of the Jobs that take room, by namespace.
+    pub busy: BTreeMap<String, BTreeSet<String>>,
     /// Runs that wait, in any order.
     pub waiting: Vec<Waiting>,
 }
@@ -106,15 +106,19 @@ pub struct Grant {
 
 impl Queue {
     /// Every run's share of the room, until it is used up or `own` has what it wants: always one Job to the run whose
-    /// turn it is. `freed` of the namespace's Jobs are over, and their end is written down before anything is started.
+    /// turn it is. The end of the Jobs `freed`, of the namespace of `own`, is written down before anything is started: they
+    /// take no room, if they still did.
     #[must_use]
-    pub fn grant(&self, own: &Waiting, freed: u32, limits: &Limits, now: Timestamp) -> Grant {
+    pub fn grant(&self, own: &Waiting, freed: &BTreeSet<String>, limits: &Limits, now: Timestamp) -> Grant {
         let others = self.waiting.iter().filter(|other| (&other.namespace, &other.name) != (&own.namespace, &own.name));
         let alive = others.filter(|other| !older(other.mark.seen, PATIENCE, now));
         let mut shares: Vec<(&Waiting, u32)> = alive.chain([own]).map(|one| (one, one.mark.jobs)).collect();
-        let mut busy: BTreeMap<&str, u32> = self.busy.iter().map(|(name, jobs)| (name.as_str(), *jobs)).collect();
-        let here = busy.entry(own.namespace.as_str()).or_default();
-        *here = here.saturating_sub(freed);
+        let taken = |namespace: &str, jobs: &BTreeSet<String>| {
+            let left = jobs.iter().filter(|job| namespace != own.namespace || !freed.contains(*job)).count();
+            u32::try_from(left).unwrap_or(u32::MAX)
+        };
+        let mut busy: BTreeMap<&str, u32> =
+            self.busy.iter().map(|(name, jobs)| (name.as_str(), taken(name, jobs))).collect();
         let turn = |busy: &BTreeMap<&str, u32>, one: &Waiting| {
             let served = busy.get(one.namespace.as_str()).copied().unwrap_or_default();
             (served, one.mark.since, one.namespace.clone(), one.name.clone())

@@ -18,14 +18,20 @@ fn limits(jobs: u32, jobs_per_namespace: u32) -> Limits {
 }
 
 fn queue(busy: &[(&str, u32)], waiting: &[Waiting]) -> Queue {
-    Queue { busy: busy.iter().map(|(name, jobs)| ((*name).to_owned(), *jobs)).collect(), waiting: waiting.to_vec() }
+    let named = |jobs: &u32| (0..*jobs).map(|number| format!("job-{number}")).collect();
+    let busy = busy.iter().map(|(namespace, jobs)| ((*namespace).to_owned(), named(jobs))).collect();
+    Queue { busy, waiting: waiting.to_vec() }
+}
+
+fn freed(jobs: &[&str]) -> BTreeSet<String> {
+    jobs.iter().map(|name| (*name).to_owned()).collect()
 }
 
 #[test]
 fn within_a_namespace_the_run_that_waits_longest_is_next() {
     let (old, new) = (waiting("a", "old", 0, 3), waiting("a", "new", 5, 3));
     let queue = queue(&[("a", 8)], &[old.clone(), new.clone()]);
-    let of = |own: &Waiting| queue.grant(own, 0, &limits(20, 10), at(10));
+    let of = |own: &Waiting| queue.grant(own, &freed(&[]), &limits(20, 10), at(10));
     assert_eq!(of(&old).jobs, 2);
     assert_eq!(of(&new), Grant { jobs: 0, ahead: 1, namespace_is_full: true });
     assert!(of(&new).why(&limits(20, 10)).contains("1 run is before it"));
@@ -35,7 +41,7 @@ fn within_a_namespace_the_run_that_waits_longest_is_next() {
 fn a_namespace_with_many_jobs_does_not_keep_another_from_its_turn() {
     let (crowd, single) = (waiting("crowd", "r", 0, 100), waiting("small", "r", 50, 1));
     let queue = queue(&[("crowd", 19)], &[crowd.clone(), single.clone()]);
-    let of = |own: &Waiting| queue.grant(own, 0, &limits(20, 30), at(60)).jobs;
+    let of = |own: &Waiting| queue.grant(own, &freed(&[]), &limits(20, 30), at(60)).jobs;
     assert_eq!((of(&single), of(&crowd)), (1, 0));
 }
 
@@ -43,20 +49,32 @@ fn a_namespace_with_many_jobs_does_not_keep_another_from_its_turn() {
 fn a_full_namespace_keeps_no_room_from_others() {
     let (full, other) = (waiting("full", "r", 0, 100), waiting("other", "r", 50, 2));
     let queue = queue(&[("full", 10)], &[full, other.clone()]);
-    assert_eq!(queue.grant(&other, 0, &limits(12, 10), at(60)).jobs, 2);
+    assert_eq!(queue.grant(&other, &freed(&[]), &limits(12, 10), at(60)).jobs, 2);
 }
 
 #[test]
 fn room_is_not_kept_for_a_run_that_is_not_looked_after_any_more() {
     let (lost, own) = (waiting("a", "lost", 0, 100), waiting("a", "own", 700, 1));
     let queue = queue(&[], &[lost]);
-    assert_eq!(queue.grant(&own, 0, &limits(1, 1), at(701)).jobs, 1);
+    assert_eq!(queue.grant(&own, &freed(&[]), &limits(1, 1), at(701)).jobs, 1);
 }
 
 #[test]
 fn what_just_ended_makes_room_at_once() {
     let own = waiting("a", "own", 0, 2);
-    assert_eq!(queue(&[("a", 1)], &[]).grant(&own, 1, &limits(1, 1), at(0)).jobs, 1);
+    assert_eq!(queue(&[("a", 1)], &[]).grant(&own, &freed(&["job-0"]), &limits(1, 1), at(0)).jobs, 1);
+}
+
+#[test]
+fn what_took_no_room_any_more_makes_none() {
+    let own = waiting("a", "own", 0, 2);
+    let queue = queue(&[("a", 1), ("b", 1)], &[]);
+    assert_eq!(queue.grant(&own, &freed(&["ended"]), &limits(2, 2), at(0)).jobs, 0);
+    assert_eq!(
+        queue.grant(&own, &freed(&["ended", "job-0"]), &limits(2, 2), at(0)).jobs,
+        1,
+        "only its own namespace's"
+    );
 }
 
 #[test]
@@ -86,7 +104,7 @@ proptest! {
         let busy: Vec<(&str, u32)> = busy.into_iter().collect();
         let queue = queue(&busy, &entries);
         let limits = limits(jobs, per_namespace);
-        let grants: Vec<u32> = entries.iter().map(|own| queue.grant(own, 0, &limits, at(60)).jobs).collect();
+        let grants: Vec<u32> = entries.iter().map(|own| queue.grant(own, &freed(&[]), &limits, at(60)).jobs).collect();
         let free = jobs.saturating_sub(busy.iter().map(|(_, jobs)| jobs).sum());
         prop_assert!(grants.iter().sum::<u32>() <= free);
         let mut usable = 0;

@@ -41,7 +41,7 @@ pub fn walk(
 ) -> Walked {
     let within = |room| walk_within(room, observed, definition, accepted, settings, halt, now);
     let free = within(u32::MAX);
-    let Progress { wanted, freed, .. } = free.progress;
+    let wanted = free.progress.wanted;
     let Some(queue) = observed.queue.as_ref().filter(|_| wanted > 0) else {
         return free;
     };
@@ -51,7 +51,7 @@ pub fn walk(
         name: observed.run.name_any(),
         mark: mark.clone(),
     };
-    let grant = queue.grant(&own, freed, &settings.limits, now);
+    let grant = queue.grant(&own, &free.progress.freed, &settings.limits, now);
     if grant.jobs >= wanted {
         return free;
     }
@@ -86,7 +86,7 @@ fn walk_within(
         Some(JobResult { commit: Some(commit), .. }) => {
             let run = context(observed, definition, accepted, Some(&commit), settings);
             let mut progress = Walk::new(&run, observed, halt, room, now).through(&accepted.graph);
-            progress.freed = progress.freed.saturating_add(first.freed);
+            progress.freed.extend(first.freed);
             progress.effects.splice(0..0, first.effects);
             progress.next = progress.next.sooner(first.next);
             Walked { progress, commit: Some(commit.clone()), refused: None, waits: None }

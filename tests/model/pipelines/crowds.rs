@@ -174,6 +174,13 @@ fn undisturbed_runs_of_a_group_begin_in_the_order_of_their_creation() {
 }
 
 #[test]
+fn a_job_that_ended_unseen_and_is_recorded_later_frees_its_room_once() {
+    let crowd = Crowd { runs: 1, jobs: 4, limit: 2, group: Group::Waits };
+    let steps = [Step::DeleteStatus(0), Step::Reconcile(0), Step::Reconcile(0), Step::Crash(0, 1), Step::World];
+    crowd.assert_sound(&crowd.play(&steps));
+}
+
+#[test]
 fn of_the_runs_that_a_trigger_made_only_the_newest_stay() {
     let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true"}], "historyLimits": {"succeeded": 2}});
     let mut world = World::new(pipeline, spec(), BTreeMap::new(), Settings::default());

@@ -111,13 +111,13 @@ impl World {
     }
 
     fn queue(&self) -> Queue {
-        let busy = u32::try_from(self.busy()).unwrap();
         let waiting = self.all_runs().iter().filter_map(Waiting::of).collect();
-        Queue { busy: BTreeMap::from([("ns".to_owned(), busy)]), waiting }
+        Queue { busy: BTreeMap::from([("ns".to_owned(), self.busy())]), waiting }
     }
 
-    fn busy(&self) -> usize {
-        typed_jobs(self.store.of_kind("Job").cloned().collect()).iter().filter(|job| takes_room(job)).count()
+    fn busy(&self) -> BTreeSet<String> {
+        let jobs = typed_jobs(self.store.of_kind("Job").cloned().collect()).into_iter();
+        jobs.filter(takes_room).filter_map(|job| job.metadata.name).collect()
     }
 
     fn reused(&self, run: &PipelineRun) -> Option<Reused> {
@@ -200,7 +200,7 @@ impl World {
 
     pub fn act_of(&mut self, name: &str, plan: &RunPlan, most: usize) {
         self.write(name, plan, most);
-        self.most_busy = self.most_busy.max(self.busy());
+        self.most_busy = self.most_busy.max(self.busy().len());
         let marks =
             |run: &PipelineRun, name: &str| run.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(name));
         let runs = self.all_runs();
