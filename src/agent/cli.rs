@@ -11,12 +11,13 @@ use clap::{Args, Parser, Subcommand};
 use super::collect::{CollectOptions, Destination, collect};
 use super::contract::contract;
 use super::database::{Check, InspectOptions, MigrateOptions, check, inspect, migrate};
+use super::environment::{Environment, environment};
 use super::fetch::{FetchOptions, fetch};
 use super::message::{self, Report, Secrets};
 use super::process::Terminate;
 use super::report::{
-    CheckReport, ContractReport, FetchReport, InspectReport, MigrationReport, ResolveReport, SourceFailure,
-    SourceReport,
+    CheckReport, ContractReport, EnvironmentReport, FetchReport, InspectReport, MigrationReport, ResolveReport,
+    SourceFailure, SourceReport,
 };
 use super::source::{BaseOptions, History, Named, SourceOptions, resolve, source};
 use super::{duration, exec, install};
@@ -77,6 +78,8 @@ enum Command {
     Exec(Exec),
     /// Brings what a job reads of other jobs of its run.
     Fetch(FetchOptions),
+    /// Names, packs or brings an environment: what requirement files install.
+    Environment(Environment),
     /// Waits for SIGTERM, then tells and uploads what a job has left.
     Collect(Collect),
 }
@@ -326,6 +329,11 @@ async fn run(arguments: Arguments) -> ExitCode {
         Command::Fetch(options) => {
             let report = fetch(&options, &mut terminate, &secrets).await;
             let succeeded = matches!(report, FetchReport::Fetched { .. });
+            target.report(report, succeeded)
+        }
+        Command::Environment(options) => {
+            let report = environment(&options, &mut terminate, &secrets).await;
+            let succeeded = !matches!(report, EnvironmentReport::Failed { .. });
             target.report(report, succeeded)
         }
         Command::Exec(Exec { timeout, grace, log_dir, pytest_plugins, workdir, command }) => {

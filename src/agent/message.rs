@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::report::{
-    CheckReport, CollectReport, ContractReport, ExecReport, FetchReport, InspectReport, MAX_REPORT_BYTES,
-    MigrationReport, ResolveReport, SourceReport,
+    CheckReport, CollectReport, ContractReport, EnvironmentReport, ExecReport, FetchReport, InspectReport,
+    MAX_REPORT_BYTES, MigrationReport, ResolveReport, SourceReport,
 };
 
 /// The longest message inside a report, in bytes.
@@ -212,6 +212,15 @@ impl Report for FetchReport {
     fn shorten(&mut self, limit: usize) {
         match self {
             Self::Fetched { missing, .. } => *missing = missing.take().map(|missing| cut(&missing, limit)),
+            Self::Failed { message, .. } => *message = cut(message, limit),
+        }
+    }
+}
+
+impl Report for EnvironmentReport {
+    fn shorten(&mut self, limit: usize) {
+        match self {
+            Self::Identified { .. } | Self::Packed { .. } | Self::Unpacked { .. } => {}
             Self::Failed { message, .. } => *message = cut(message, limit),
         }
     }

@@ -8,6 +8,7 @@ mod collect;
 mod contract;
 mod database;
 mod duration;
+mod environment;
 mod exec;
 mod fetch;
 pub mod frame;

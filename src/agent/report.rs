@@ -342,6 +342,53 @@ pub enum FetchFailure {
     Unreachable,
 }
 
+/// The report of `agent environment`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all_fields = "camelCase")]
+pub enum EnvironmentReport {
+    /// It has a name.
+    Identified {
+        /// The hash of what determines it.
+        hash: Digest,
+        /// The processor that it is for, as Kubernetes calls it: `amd64`.
+        platform: String,
+        /// How many requirement files there are, included ones counted.
+        files: u32,
+    },
+    /// It is one archive.
+    Packed {
+        /// How many files it holds.
+        files: u32,
+        /// Their length in bytes.
+        bytes: u64,
+    },
+    /// It is where the job finds it.
+    Unpacked {
+        /// How many files it holds.
+        files: u32,
+        /// Their length in bytes.
+        bytes: u64,
+    },
+    /// It is not.
+    Failed {
+        /// What kind of failure.
+        failure: EnvironmentFailure,
+        /// The cause and the next step, at most 600 bytes, without credentials.
+        message: String,
+    },
+}
+
+/// Why there is no environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EnvironmentFailure {
+    /// The requirement files can't be used: missing, leading out of the repository, in a circle.
+    Requirements,
+    /// What was installed is no archive of files, or too large.
+    Archive,
+    /// The store does not answer, or refuses. Tried again.
+    Unreachable,
+}
+
 /// The report of `agent collect`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

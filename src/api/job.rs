@@ -12,14 +12,14 @@ use super::steps::{
     MigrationCheck, PullRequestComment, ScanImage,
 };
 
-/// An image of exactly these dependencies, built once per content.
+/// Python with the packages of these requirement files, installed once for all jobs of a run that name the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Environment {
     /// The Python version, for example `3.11`.
     #[schemars(regex(pattern = "^3\\.[0-9]{1,2}$"))]
     pub python: String,
-    /// Requirement files in the repository.
+    /// Requirement files in the repository, in pip's order. What they include must be in the repository too.
     #[schemars(length(min = 1, max = 8))]
     pub requirements: Vec<String>,
 }
@@ -54,7 +54,7 @@ pub struct JobSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
-    /// An image built from requirement files, instead of `image`.
+    /// Python with the packages of requirement files, instead of `image`. Wants `repositoryRef` and an artifact store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
     /// Environment variables. Secrets are refused in pull-request runs.

@@ -12,6 +12,8 @@ pub const MAIN_CONTAINER: &str = "job";
 pub const SOURCE_CONTAINER: &str = "source";
 /// Name of the init container that fetches artifacts of other jobs.
 pub const FETCH_CONTAINER: &str = "fetch";
+/// Name of the init container that names an environment, or brings it.
+pub const ENVIRONMENT_CONTAINER: &str = "environment";
 /// Name of the sidecar that reads reports.
 pub const COLLECTOR_CONTAINER: &str = "collector";
 /// What a job's pod may live longer than its command's timeout, in seconds.

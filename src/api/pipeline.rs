@@ -270,7 +270,7 @@ pub struct JobDefaults {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
-    /// An image built from requirement files.
+    /// Python with the packages of requirement files, instead of `image`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
     /// The time limit of a job's command.

@@ -20,6 +20,7 @@ fn expected(agent: bool, collector: bool) -> Expectations {
         resolves: false,
         coverage: None,
         migration: false,
+        environment: false,
     }
 }
 
@@ -365,6 +366,65 @@ fn a_fetch_that_failed_is_told_by_its_cause(#[case] failure: &str, #[case] class
     let told = result(judge(&job(json!({})), Some(&pod), &expected(true, true), at(20)));
     assert_eq!(told.failure, Some(class));
     assert!(told.message.unwrap().contains("no coverage data of a"));
+}
+
+/// A pod that made an environment: `environment` named it, the command ended so, the collector told this.
+fn making(code: i32, collected: &str) -> JobResult {
+    let hash = format!("sha256:{}", "0".repeat(64));
+    let named = json!({"outcome": "Identified", "hash": hash, "platform": "arm64", "files": 2}).to_string();
+    let state =
+        |message: &str| json!({"terminated": {"exitCode": 0, "message": message, "finishedAt": at(3).to_string()}});
+    let mut status = ended(code, "Completed", "");
+    status["initContainerStatuses"] =
+        json!([container("environment", state(&named)), container("collector", state(collected))]);
+    let pod = pod(if code == 0 { "Succeeded" } else { "Failed" }, status, json!({}));
+    let outputs = vec!["error".to_owned()];
+    let expected = Expectations { reports: Vec::new(), outputs, environment: true, ..expected(true, true) };
+    result(judge(&job(json!({})), Some(&pod), &expected, at(20)))
+}
+
+#[test]
+fn an_environment_is_what_was_read_before_foreign_code_ran() {
+    let told = making(0, r#"{"uploaded": 3, "outputs": {"hash": "forged", "error": "x", "platform": "forged"}}"#);
+    assert_eq!((told.phase, told.message.as_deref()), (JobPhase::Succeeded, None));
+    assert_eq!(told.outputs["platform"], "arm64");
+    assert!(told.outputs["hash"].starts_with("sha256:000") && told.outputs.len() == 2);
+}
+
+#[rstest]
+#[case(0, r#"{"problem": "`environment` was not kept: the store answered 507"}"#, FailureClass::Infrastructure, "507")]
+#[case(0, "", FailureClass::Infrastructure, "the collector left no report")]
+#[case(
+    1,
+    r#"{"outputs": {"error": "ERROR: No matching distribution found for x"}}"#,
+    FailureClass::CommandFailure,
+    "exit code 1; ERROR: No matching distribution found for x"
+)]
+fn an_environment_that_was_not_made_or_kept_says_why(
+    #[case] code: i32,
+    #[case] collected: &str,
+    #[case] class: FailureClass,
+    #[case] why: &str,
+) {
+    let told = making(code, collected);
+    assert_eq!(told.failure, Some(class));
+    assert!(told.message.as_deref().unwrap().contains(why), "{told:?}");
+}
+
+#[rstest]
+#[case("Requirements", FailureClass::Configuration)]
+#[case("Archive", FailureClass::Configuration)]
+#[case("Unreachable", FailureClass::Infrastructure)]
+fn an_environment_that_can_not_be_named_or_brought_is_told_by_its_cause(
+    #[case] failure: &str,
+    #[case] class: FailureClass,
+) {
+    let report = format!(r#"{{"outcome":"Failed","failure":"{failure}","message":"requirement file a.txt"}}"#);
+    let state = json!({"terminated": {"exitCode": 1, "message": report, "finishedAt": at(3).to_string()}});
+    let pod = pod("Failed", json!({"initContainerStatuses": [container("environment", state)]}), json!({}));
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(true, true), at(20)));
+    assert_eq!(told.failure, Some(class));
+    assert!(told.message.unwrap().contains("environment: requirement file a.txt"));
 }
 
 #[test]

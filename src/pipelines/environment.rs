@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMapKeySelector, EnvVar, EnvVarSource, SecretKeySelector};
 
+use super::environments;
 use super::graph::Cell;
 use super::inputs;
 use super::jobs::{RunContext, needs_collector};
@@ -97,7 +98,11 @@ pub fn of_job(
     env.extend(needs.iter().map(|(name, value)| literal(name, value)));
     let defaults = run.definition.pipeline.defaults.iter().flat_map(|defaults| &defaults.env);
     env.extend(defaults.chain(&job.env).map(given));
-    last_of_each_name(env)
+    let mut env = last_of_each_name(env);
+    if job.environment.is_some() {
+        environments::search_paths(&mut env);
+    }
+    env
 }
 
 fn last_of_each_name(env: Vec<EnvVar>) -> Vec<EnvVar> {

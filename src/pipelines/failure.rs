@@ -1,16 +1,20 @@
 //! What the end of a pod's containers means: success, or a class of failure with its evidence.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Pod;
 
+use super::environments::ERROR_OUTPUT;
 use super::result::{JobResult, Stop};
 use super::steps::CoverageGoal;
 use crate::agent::report::{
-    CheckReport, CollectReport, DatabaseFailure, ExecReport, FetchFailure, FetchReport, ResolveReport, SourceFailure,
-    SourceReport, TestCounts,
+    CheckReport, CollectReport, DatabaseFailure, EnvironmentFailure, EnvironmentReport, ExecReport, FetchFailure,
+    FetchReport, ResolveReport, SourceFailure, SourceReport, TestCounts,
 };
 use crate::api::job::ReportKind;
 pub use crate::api::marks::{
-    COLLECTOR_CONTAINER as COLLECTOR, FETCH_CONTAINER as FETCH, MAIN_CONTAINER as MAIN, SOURCE_CONTAINER as SOURCE,
+    COLLECTOR_CONTAINER as COLLECTOR, ENVIRONMENT_CONTAINER as ENVIRONMENT, FETCH_CONTAINER as FETCH,
+    MAIN_CONTAINER as MAIN, SOURCE_CONTAINER as SOURCE,
 };
 use crate::api::run::FailureClass;
 use crate::schema::check::Verdict;
@@ -35,6 +39,8 @@ pub struct Expectations {
     pub coverage: Option<CoverageGoal>,
     /// Whether a migration check must have been made.
     pub migration: bool,
+    /// Whether it makes an environment, which must have been kept.
+    pub environment: bool,
 }
 
 /// The result of a main container that ended.
@@ -57,6 +63,7 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
     };
     let mut report = report.unwrap_or_default();
     report.outputs.retain(|name, _| expected.outputs.contains(name));
+    let result = if expected.environment { of_making(result, pod, &mut report.outputs) } else { result };
     JobResult {
         tests: report.tests,
         markers: report.markers,
@@ -75,6 +82,23 @@ fn without(pod: &Pod) -> Option<String> {
     }
 }
 
+/// The result of making an environment, with what is known of it. Its outputs become what was read before foreign code
+/// ran beside it.
+fn of_making(result: JobResult, pod: &Pod, outputs: &mut BTreeMap<String, String>) -> JobResult {
+    let told = outputs.remove(ERROR_OUTPUT).filter(|told| !told.is_empty());
+    outputs.clear();
+    let identified = container_end(pod, ENVIRONMENT).and_then(|end| read_report(&end.message).ok());
+    if let Some(EnvironmentReport::Identified { hash, platform, .. }) = identified {
+        outputs.insert("hash".to_owned(), hash.to_string());
+        outputs.insert("platform".to_owned(), platform);
+    }
+    let failed = result.failure == Some(FailureClass::CommandFailure);
+    match told.filter(|_| failed) {
+        Some(told) => result.noted(&told),
+        None => result,
+    }
+}
+
 fn seconds_of(end: &ContainerEnd) -> Option<i64> {
     Some(end.finished?.as_second().saturating_sub(end.started?.as_second()))
 }
@@ -87,6 +111,15 @@ fn of_success(report: Option<&CollectReport>, expected: &Expectations) -> JobRes
             Some(problem) => result.noted(problem),
             None => result,
         };
+    }
+    if expected.environment {
+        let problem = match report {
+            Some(report) => report.problem.as_deref(),
+            None => Some("the collector left no report"),
+        };
+        return problem.map_or_else(JobResult::succeeded, |problem| {
+            JobResult::failed(FailureClass::Infrastructure, &format!("the environment was not kept: {problem}"))
+        });
     }
     let must_report = expected.reports.contains(&ReportKind::JUnit) || expected.coverage.is_some();
     let Some(report) = report else {
@@ -266,7 +299,31 @@ fn of_source_failure(failure: SourceFailure, message: &str) -> JobResult {
 /// The result of a pod of which an init container of ours failed; `None` when none did.
 #[must_use]
 pub fn of_init(pod: &Pod) -> Option<JobResult> {
-    of_source(pod).or_else(|| of_fetch(pod))
+    of_source(pod).or_else(|| of_fetch(pod)).or_else(|| of_environment(pod))
+}
+
+fn of_environment(pod: &Pod) -> Option<JobResult> {
+    let end = container_end(pod, ENVIRONMENT).filter(|end| end.exit_code != 0)?;
+    let result = match read_report::<EnvironmentReport>(&end.message) {
+        Ok(EnvironmentReport::Failed { failure, message }) => {
+            let class = match failure {
+                EnvironmentFailure::Requirements | EnvironmentFailure::Archive => FailureClass::Configuration,
+                EnvironmentFailure::Unreachable => FailureClass::Infrastructure,
+            };
+            JobResult::failed(class, &format!("environment: {message}"))
+        }
+        Ok(
+            EnvironmentReport::Identified { .. }
+            | EnvironmentReport::Packed { .. }
+            | EnvironmentReport::Unpacked { .. },
+        )
+        | Err(_) => {
+            let words = if end.message.is_empty() { &end.reason } else { &end.message };
+            let text = format!("environment ended with exit code {}: {words}", end.exit_code);
+            JobResult::failed(FailureClass::Infrastructure, &text)
+        }
+    };
+    Some(result.ended(end.finished, None))
 }
 
 fn of_fetch(pod: &Pod) -> Option<JobResult> {

@@ -1,5 +1,6 @@
 //! Whether a job may start, from how the jobs before it ended.
 
+use super::environments::Role;
 use super::expressions::{Expression, ExpressionError, Facts, Kind, NeedScope, Scope, compile};
 use super::graph::{Graph, Node};
 use crate::api::pipeline::ParamSpec;
@@ -30,7 +31,8 @@ impl Gate {
             let graph_is_over =
                 graph.nodes().iter().enumerate().all(|(place, other)| other.is_finally || ended(place).is_some());
             let needs_are_over = node.needs.iter().all(|place| ended(*place).is_some());
-            return if graph_is_over && needs_are_over { Self::Open } else { Self::Wait };
+            let open = graph_is_over && needs_are_over;
+            return if open { Self::behind_environment(graph, node, finals) } else { Self::Wait };
         }
         let mut skip = None;
         for place in &node.needs {
@@ -45,7 +47,19 @@ impl Gate {
                 }
             }
         }
-        skip.map_or(Self::Open, Self::Skip)
+        skip.map_or_else(|| Self::behind_environment(graph, node, finals), Self::Skip)
+    }
+
+    /// The gate of a job whose gate is open but for its environment: without it the job never runs, whatever its `when`.
+    fn behind_environment(graph: &Graph, node: &Node, finals: &[Option<JobPhase>]) -> Self {
+        let Role::Uses(place) = node.environment else { return Self::Open };
+        match (finals.get(place).copied().flatten(), graph.node(place)) {
+            (None, _) => Self::Wait,
+            (Some(JobPhase::Succeeded), _) | (_, None) => Self::Open,
+            (Some(phase), Some(maker)) => {
+                Self::Skip(format!("has no environment: job {} is {phase:?}", maker.spec.name))
+            }
+        }
     }
 
     /// The gate of one cell whose job's gate is open, behind its `when`.
@@ -80,7 +94,7 @@ pub fn condition(parameters: &[ParamSpec], graph: &Graph, node: &Node) -> Option
 
 /// The jobs whose results the node's `when` may read, with their places: those it needs; in `finally` also all of `jobs`.
 pub fn readable<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item = (usize, &'a Node)> {
-    let all = graph.nodes().iter().enumerate();
+    let all = graph.nodes().iter().enumerate().filter(|(_, other)| other.environment != Role::Makes);
     all.filter(|(place, other)| node.needs.contains(place) || (node.is_finally && !other.is_finally))
 }
 

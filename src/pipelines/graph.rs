@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::environments::{self, Role};
 use super::steps;
 use crate::api::job::{JobSpec, Matrix};
-use crate::api::pipeline::PipelineSpec;
+use crate::api::pipeline::{JobDefaults, PipelineSpec};
 
 /// The most jobs of a pipeline, `finally` included.
 pub const MAX_JOBS: usize = 144;
-/// The most cells of a run.
+/// The most cells of a run; those that make environments are not counted.
 pub const MAX_CELLS: usize = 256;
+/// The most different environments of a pipeline.
+pub const MAX_ENVIRONMENTS: usize = 8;
 
 /// Why jobs are no graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,9 @@ pub enum GraphError {
     /// Too many cells.
     #[error("spec.jobs: the matrices have more than {MAX_CELLS} cells in all; remove values")]
     TooManyCells,
+    /// Too many environments.
+    #[error("spec.jobs: more than {MAX_ENVIRONMENTS} different environments; let jobs share them")]
+    TooManyEnvironments,
     /// An axis of a matrix that can't be used.
     #[error("spec.jobs: `{job}`: matrix axis `{axis}` has no value or stands twice")]
     Axis {
@@ -64,8 +70,10 @@ pub struct Node {
     pub cells: Vec<Cell>,
     /// Whether it stands in `finally`.
     pub is_finally: bool,
-    /// Its place in the pipeline as written.
+    /// Its place in the pipeline as written. What makes an environment is written nowhere: it has the first job's.
     pub position: usize,
+    /// What it has to do with environments.
+    pub environment: Role,
 }
 
 /// One cell: a job with one combination of its matrix' values.
@@ -107,15 +115,24 @@ impl Graph {
                 }
             }
         }
-        Self::sorted(&written)
+        let makers = environments::jobs_of(pipeline);
+        if makers.len() > MAX_ENVIRONMENTS {
+            return Err(GraphError::TooManyEnvironments);
+        }
+        Self::sorted(&written, makers, pipeline.defaults.as_ref())
     }
 
-    /// Puts each job behind its needs, otherwise as written.
-    fn sorted(written: &[(&JobSpec, bool)]) -> Result<Self, GraphError> {
-        let mut nodes: Vec<Node> = Vec::new();
+    /// Puts each job behind its needs, otherwise as written; what makes environments before all others.
+    fn sorted(
+        written: &[(&JobSpec, bool)],
+        makers: Vec<JobSpec>,
+        defaults: Option<&JobDefaults>,
+    ) -> Result<Self, GraphError> {
+        let mut nodes: Vec<Node> = makers.into_iter().map(maker).collect();
+        let made = nodes.len();
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         let mut total_cells = 0;
-        while nodes.len() < written.len() {
+        while places.len() < written.len() {
             let before = nodes.len();
             for (position, (job, is_finally)) in written.iter().enumerate() {
                 if places.contains_key(&job.name) {
@@ -137,7 +154,12 @@ impl Graph {
                     return Err(GraphError::TooManyCells);
                 }
                 places.insert(job.name.clone(), nodes.len());
-                nodes.push(Node { spec: steps::lowered(job), needs, cells, is_finally: *is_finally, position });
+                let used = environments::used(job, defaults);
+                let maker =
+                    nodes.iter().take(made).position(|maker| used.is_some() && maker.spec.environment.as_ref() == used);
+                let spec = JobSpec { environment: used.cloned(), ..steps::lowered(job) };
+                let environment = maker.map_or(Role::None, Role::Uses);
+                nodes.push(Node { spec, needs, cells, is_finally: *is_finally, position, environment });
             }
             if nodes.len() == before {
                 return Err(GraphError::Cycle(circle(written, &places)));
@@ -163,6 +185,11 @@ impl Graph {
     pub fn cell_count(&self) -> usize {
         self.nodes.iter().map(|node| node.cells.len()).sum()
     }
+}
+
+fn maker(spec: JobSpec) -> Node {
+    let cells = vec![Cell { name: spec.name.clone(), values: Vec::new() }];
+    Node { spec, needs: Vec::new(), cells, is_finally: false, position: 0, environment: Role::Makes }
 }
 
 /// One circle among the jobs that found no place: every such job needs another such job, so following them returns.

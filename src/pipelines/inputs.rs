@@ -4,7 +4,8 @@
 //! may run the repository's code, finds files.
 
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, PodSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeProjection,
+    EmptyDirVolumeSource, PodSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
+    VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -68,20 +69,28 @@ impl Inputs {
         let mut command = vec![pods::AGENT.to_owned()];
         let place = ["fetch", "--store", &store.url, "--namespace", run.namespace, "--run", run.name];
         command.extend(pods::words(&place));
-        let token = format!("{TOKEN_DIRECTORY}/token");
-        command.extend(pods::words(&["--token-file", &token, "--dest", DIRECTORY, "--reads", self.reads.as_str()]));
+        command.extend(pods::words(&[
+            "--token-file",
+            &token_file(),
+            "--dest",
+            DIRECTORY,
+            "--reads",
+            self.reads.as_str(),
+        ]));
         for Input { cell, artifact, job } in &self.cells {
             command.push(escape_env(&match job {
                 Some(job) => format!("--input={cell}={job}/{artifact}"),
                 None => format!("--missing={cell}"),
             }));
         }
-        let mounts = vec![pods::mount(VOLUME, DIRECTORY), pods::read_only(pods::mount(TOKEN_VOLUME, TOKEN_DIRECTORY))];
+        let mounts = vec![pods::mount(VOLUME, DIRECTORY), token_mount()];
         let fetch = pods::agent_container(FETCH, run.settings, command, Vec::new(), mounts, "256Mi");
         let init = pod.init_containers.get_or_insert_default();
         let place = init.iter().position(|container| container.name == SOURCE).map_or(0, |place| place + 1);
         init.insert(place, fetch);
-        pod.volumes.get_or_insert_default().extend([folder(), token_volume()]);
+        let volumes = pod.volumes.get_or_insert_default();
+        volumes.push(folder());
+        add_token(volumes);
         for container in pod.containers.iter_mut().filter(|container| container.name == MAIN) {
             let mounts = container.volume_mounts.get_or_insert_default();
             mounts.push(pods::read_only(pods::mount(VOLUME, DIRECTORY)));
@@ -92,6 +101,25 @@ impl Inputs {
 fn folder() -> Volume {
     let bounded = EmptyDirVolumeSource { size_limit: Some(Quantity(VOLUME_SIZE.to_owned())), medium: None };
     Volume { name: VOLUME.to_owned(), empty_dir: Some(bounded), ..Volume::default() }
+}
+
+/// The file with the token that opens the store for reading.
+#[must_use]
+pub fn token_file() -> String {
+    format!("{TOKEN_DIRECTORY}/token")
+}
+
+/// For containers of ours alone.
+#[must_use]
+pub fn token_mount() -> VolumeMount {
+    pods::read_only(pods::mount(TOKEN_VOLUME, TOKEN_DIRECTORY))
+}
+
+/// Adds the volume with the token, unless it is there.
+pub fn add_token(volumes: &mut Vec<Volume>) {
+    if !volumes.iter().any(|volume| volume.name == TOKEN_VOLUME) {
+        volumes.push(token_volume());
+    }
 }
 
 fn token_volume() -> Volume {

@@ -10,6 +10,7 @@ use kube::core::ObjectMeta;
 
 use super::definition::Definition;
 use super::environment;
+use super::environments::{self, Brought, Role};
 use super::failure::{Expectations, MAIN};
 use super::graph::{Cell, Graph, Node};
 use super::inputs::Inputs;
@@ -98,7 +99,8 @@ impl RunContext<'_> {
 
     /// What is expected of the job's attempts.
     #[must_use]
-    pub fn expectations(&self, job: &JobSpec) -> Expectations {
+    pub fn expectations(&self, node: &Node) -> Expectations {
+        let job = &node.spec;
         Expectations {
             timeout: self.timeout(job),
             agent: self.needs_agent(job),
@@ -108,6 +110,7 @@ impl RunContext<'_> {
             resolves: false,
             coverage: Step::of(job).and_then(Step::coverage_goal),
             migration: Step::of(job).is_some_and(Step::checks_migrations),
+            environment: node.environment == Role::Makes,
         }
     }
 
@@ -163,15 +166,20 @@ pub struct Given {
     pub outputs: BTreeMap<String, String>,
     /// Artifacts that it reads.
     pub inputs: Option<Inputs>,
+    /// Its environment.
+    pub environment: Option<Brought>,
 }
 
-/// The Job of one attempt at one cell.
+/// The Job of one attempt at one cell of a job that the pipeline has.
 #[must_use]
 pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: &Given) -> Job {
     let spec = &node.spec;
     let options = run.pod_options(spec);
     let defaults = run.definition.pipeline.defaults.as_ref();
-    let image = spec.image.as_deref().or(defaults.and_then(|defaults| defaults.image.as_deref()));
+    let image = match &spec.environment {
+        Some(environment) => Some(environments::image(environment)),
+        None => spec.image.clone().or(defaults.and_then(|defaults| defaults.image.clone())),
+    };
     let agent = run.needs_agent(spec);
     let beside = run.services(spec);
     let timeout = run.timeout(spec);
@@ -179,7 +187,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: 
     let command = if agent { pods::agent_command(timeout, spec) } else { pods::plain_command() };
     let main = restricted_container(Container {
         name: MAIN.to_owned(),
-        image: image.map(str::to_owned),
+        image,
         command: Some(command),
         working_dir: Some(pods::WORKSPACE.to_owned()),
         env: Some(environment::of_job(run, spec, cell, &beside, &given.outputs)),
@@ -210,6 +218,9 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: 
     if let Some(inputs) = &given.inputs {
         inputs.attach(&mut pod, run);
     }
+    if let Some(environment) = &given.environment {
+        environment.attach(&mut pod, run);
+    }
     finish(run, &spec.name, &cell.name, attempt, spec.script().unwrap_or_default(), &options, pod)
 }
 
@@ -234,7 +245,9 @@ pub fn resolve_job(run: &RunContext<'_>, attempt: u32) -> Job {
 /// How long a git server may take to name a commit.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
 
-fn finish(
+/// The Job around the pod.
+#[must_use]
+pub fn finish(
     run: &RunContext<'_>,
     job_name: &str,
     cell: &str,

@@ -13,6 +13,7 @@ mod definition;
 mod effect;
 mod end;
 mod environment;
+mod environments;
 mod expressions;
 mod failure;
 mod gate;

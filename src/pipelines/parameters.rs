@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::concurrency;
 use super::definition::Definition;
+use super::environments;
 use super::expressions::ExpressionError;
+use super::failure::{COLLECTOR, ENVIRONMENT, FETCH, MAIN, SOURCE};
 use super::gate::condition;
 use super::graph::{Graph, GraphError};
 use super::settings::Settings;
@@ -19,6 +21,9 @@ use crate::api::run::PipelineRunSpec;
 const MAX_VALUE: usize = 8 * 1024;
 /// The most bytes of all values.
 const MAX_VALUES: usize = 64 * 1024;
+
+/// Names of the operator's own containers in a job's pod.
+const OWN_CONTAINERS: [&str; 5] = [MAIN, SOURCE, FETCH, ENVIRONMENT, COLLECTOR];
 
 /// Why a run is refused before its first job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,20 +142,23 @@ pub struct Accepted {
 pub fn accept(definition: &Definition, run: &PipelineRunSpec, settings: &Settings) -> Result<Accepted, Refusal> {
     let graph = Graph::of(&definition.pipeline)?;
     let parameters = values(&definition.pipeline.params, run)?;
+    let written: Vec<&JobSpec> = definition.pipeline.jobs.iter().chain(&definition.pipeline.finally).collect();
+    for job in &written {
+        environments::check(job, definition, settings).map_err(|(field, why)| Refusal::Job {
+            field: format!("Pipeline job `{}`: {field}", job.name),
+            why: why.to_owned(),
+        })?;
+    }
     revision(definition, run, &graph)?;
     let is_pull_request = run.revision.as_ref().is_some_and(|revision| revision.pull_request.is_some());
     let defaults = definition.pipeline.defaults.as_ref();
     if let Some(defaults) = defaults {
-        if defaults.environment.is_some() {
-            return Err(Refusal::NotSupported { field: "Pipeline spec.defaults.environment".to_owned() });
-        }
         if is_pull_request {
             no_secret("Pipeline spec.defaults", &defaults.env)?;
         }
         services("Pipeline spec.defaults", &defaults.services, is_pull_request, settings)?;
     }
     let default_image = defaults.and_then(|defaults| defaults.image.as_deref());
-    let written: Vec<&JobSpec> = definition.pipeline.jobs.iter().chain(&definition.pipeline.finally).collect();
     for node in graph.nodes() {
         if let (Some(step), Some(written)) = (Step::of(&node.spec), written.get(node.position)) {
             let at = |field: &str| format!("Pipeline job `{}`: {field}", node.spec.name);
@@ -215,20 +223,18 @@ fn job(job: &JobSpec, default_image: Option<&str>, is_pull_request: bool, settin
     if let Some(step) = job.built_in().filter(|_| Step::of(job).is_none()) {
         return unsupported(step);
     }
-    if job.environment.is_some() {
-        return unsupported("environment");
-    }
     if job.retries.as_ref().and_then(|retries| retries.failed_tests).is_some_and(|times| times > 0) {
         return unsupported("retries.failedTests");
     }
     if job.script().is_none_or(str::is_empty) {
         return Err(Refusal::Job { field: at("run"), why: "is empty; write at least one command".to_owned() });
     }
-    let Some(image) = job.image.as_deref().or(default_image) else {
-        let why = "neither the job nor spec.defaults names an image".to_owned();
+    let image = job.image.as_deref().or(default_image);
+    if image.is_none() && job.environment.is_none() {
+        let why = "neither the job nor spec.defaults names an image or an environment".to_owned();
         return Err(Refusal::Job { field: at("image"), why });
-    };
-    if image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    }
+    if image.unwrap_or_default().chars().any(|c| c.is_whitespace() || c.is_control()) {
         let why = "an image's name has no white space".to_owned();
         return Err(Refusal::Job { field: at("image"), why });
     }
@@ -260,7 +266,7 @@ fn services(at: &str, services: &[ServiceSpec], is_pull_request: bool, settings:
     let refuse = |why: String| Err(Refusal::Job { field: at.to_owned(), why });
     let mut names = BTreeSet::new();
     for service in services {
-        if !names.insert(&service.name) || ["job", "source", "collector"].contains(&service.name.as_str()) {
+        if !names.insert(&service.name) || OWN_CONTAINERS.contains(&service.name.as_str()) {
             return refuse(format!("the name `{}` stands twice or is the operator's own", service.name));
         }
         if let Some(postgres) = &service.postgres

@@ -58,7 +58,6 @@ fn a_default_is_taken_and_checked() {
 }
 
 #[rstest]
-#[case(json!({"name": "a", "run": "true", "environment": {"python": "3.11", "requirements": ["r"]}}), "environment")]
 #[case(json!({"name": "a", "buildImage": {"platforms": ["linux/amd64"]}}), "buildImage")]
 #[case(json!({"name": "a", "image": "x", "run": "true", "retries": {"failedTests": 1}}), "failedTests")]
 fn what_is_not_executed_is_refused_by_its_field(#[case] job: Value, #[case] field: &str) {

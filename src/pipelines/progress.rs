@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use super::attempt::{Going, Judgement};
 use super::attempts::{self, Attempts};
 use super::effect::Effect;
+use super::environments::{self, Brought, Role};
 use super::expressions::{Facts, NeedFacts};
 use super::failure::Expectations;
 use super::gate::{Gate, condition, readable, worst};
@@ -158,6 +159,7 @@ impl<'a> Walk<'a> {
             resolves: true,
             coverage: None,
             migration: false,
+            environment: false,
         };
         let attempts = self.attempts(names::RESOLVE, &expected, RESOLVE_ATTEMPTS, Effects::Idempotent);
         match attempts.judgement {
@@ -205,7 +207,7 @@ impl<'a> Walk<'a> {
         let spec = &node.spec;
         let effects = jobs::effects(spec);
         let retries = attempts::Retries::of(spec);
-        let expected = self.run.expectations(spec);
+        let expected = self.run.expectations(node);
         let own = self.run.execution(graph);
         let reused = |cell: &Cell| self.observed.reused.as_ref()?.result(&own, node, cell).cloned();
         let states: Vec<(&Cell, Attempts)> = node
@@ -342,8 +344,15 @@ impl<'a> Walk<'a> {
             let claim = jobs::claim(self.run, &node.spec.name, &cell.name, &observation);
             self.starts.push(Effect::Claim(Box::new(claim)));
         }
-        let given = Given { outputs: self.outputs(graph, node), inputs: Inputs::of(graph, node, &self.cells) };
-        let job = jobs::job(self.run, node, cell, attempt, &given);
+        let job = match node.environment {
+            Role::Makes => environments::job(self.run, node, attempt),
+            Role::None | Role::Uses(_) => {
+                let inputs = Inputs::of(graph, node, &self.cells);
+                let environment = Brought::of(graph, node, &self.cells);
+                let given = Given { outputs: self.outputs(graph, node), inputs, environment };
+                jobs::job(self.run, node, cell, attempt, &given)
+            }
+        };
         let view = CellView { phase: JobPhase::Starting, job: Some(job.name_any()), attempt: Some(attempt), ..view };
         let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
         if pod.is_some_and(|pod| !references(pod).is_empty()) {

@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 
 use super::definition::Definition;
+use super::environments::Role;
 use super::graph::{Cell, Graph, Node};
 use super::names;
 use super::progress::CellView;
@@ -85,26 +86,39 @@ pub fn reused(own: &Execution<'_>, earlier: &Execution<'_>, name: &str, ended: &
     // Steps read artifacts of their own run only: what they read is made in it.
     let steps = own.graph.nodes().iter().filter(|node| Step::of(&node.spec).is_some_and(|step| step.reads().is_some()));
     let read: Vec<&str> = steps.flat_map(|step| read_by(own.graph, step)).map(|node| node.spec.name.as_str()).collect();
+    let ended_so = |node: &Node, cell: &Cell| {
+        let evidence = evidence(own, node, cell);
+        let view = ended.iter().find(|view| view.name == cell.name && is_equal(earlier, view, &evidence))?;
+        Some((view.phase, view.result.as_ref().map(|result| taken_over(result, name)), evidence))
+    };
     // By place: whether all of the job's cells would come to the same again.
     let mut same: Vec<bool> = Vec::new();
     for node in own.graph.nodes() {
         let is_read = read.contains(&node.spec.name.as_str());
         let needs_are_same = node.needs.iter().all(|place| same.get(*place).copied().unwrap_or_default());
-        let may_be = needs_are_same && !node.is_finally && !is_read;
+        // What makes an environment is decided behind the jobs that use it.
+        let may_be = needs_are_same && !node.is_finally && !is_read && node.environment != Role::Makes;
         let mut all_same = may_be;
         for cell in &node.cells {
-            let evidence = evidence(own, node, cell);
-            let view = ended.iter().find(|view| view.name == cell.name && is_equal(earlier, view, &evidence));
-            match view.map(|view| (view.phase, view.result.as_ref())) {
-                Some((JobPhase::Succeeded, Some(result))) if may_be => {
-                    let result = taken_over(result, name);
+            match ended_so(node, cell) {
+                Some((JobPhase::Succeeded, Some(result), evidence)) if may_be => {
                     cells.insert(cell.name.clone(), ReusedCell { evidence, result });
                 }
-                Some((JobPhase::Skipped, _)) => {}
+                Some((JobPhase::Skipped, _, _)) => {}
                 Some(_) | None => all_same = false,
             }
         }
         same.push(all_same);
+    }
+    for (place, node) in own.graph.nodes().iter().enumerate().filter(|(_, node)| node.environment == Role::Makes) {
+        // Jobs bring it from the artifacts of their own run: it is made again as soon as one of them runs.
+        let mut users = own.graph.nodes().iter().zip(&same).filter(|(user, _)| user.environment == Role::Uses(place));
+        let none_runs = users.all(|(user, same)| *same && !user.is_finally);
+        for cell in node.cells.iter().filter(|_| none_runs) {
+            if let Some((JobPhase::Succeeded, Some(result), evidence)) = ended_so(node, cell) {
+                cells.insert(cell.name.clone(), ReusedCell { evidence, result });
+            }
+        }
     }
     Reused { run: name.to_owned(), commit: own.commit.cloned(), event: own.event.to_owned(), cells }
 }
@@ -163,7 +177,7 @@ impl Reused {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use serde_json::{Value, json};
 
@@ -171,6 +185,11 @@ mod tests {
 
     /// What a run takes over of one in which all succeeded.
     fn taken_over_of(pipeline: Value) -> Vec<String> {
+        taken_over_but(pipeline, "")
+    }
+
+    /// What a run takes over of one in which all but this one succeeded.
+    fn taken_over_but(pipeline: Value, failed: &str) -> Vec<String> {
         let definition = Definition { pipeline: serde_json::from_value(pipeline).unwrap(), source: None };
         let graph = Graph::of(&definition.pipeline).unwrap();
         let spec = PipelineRunSpec::default();
@@ -188,7 +207,7 @@ mod tests {
             .map(|cell| CellView {
                 name: cell.name.clone(),
                 position: 0,
-                phase: JobPhase::Succeeded,
+                phase: if cell.name == failed { JobPhase::Failed } else { JobPhase::Succeeded },
                 message: None,
                 job: None,
                 attempt: None,
@@ -208,5 +227,17 @@ mod tests {
             json!([job("last", json!([])), {"name": "combined", "image": "x", "coverageReport": {"threshold": 50}}]);
         assert_eq!(taken_over_of(json!({ "jobs": jobs, "finally": end })), ["lint"]);
         assert_eq!(taken_over_of(json!({ "jobs": jobs })), ["lint", "unit"]);
+    }
+
+    #[test]
+    fn an_environment_is_made_again_as_soon_as_a_job_that_uses_it_runs() {
+        let environment = json!({"python": "3.11", "requirements": ["requirements.txt"]});
+        let job = |name: &str| json!({"name": name, "run": "true"});
+        let pipeline = json!({"defaults": {"environment": environment}, "jobs": [job("lint"), job("unit")]});
+        assert_eq!(taken_over_but(pipeline.clone(), ""), ["environment", "lint", "unit"]);
+        assert_eq!(taken_over_but(pipeline.clone(), "unit"), ["lint"], "one of its jobs runs, the other need not");
+        let mut with_end = pipeline;
+        with_end["finally"] = json!([job("last")]);
+        assert_eq!(taken_over_but(with_end, ""), ["lint", "unit"], "what stands in finally runs always");
     }
 }

@@ -92,6 +92,7 @@ fn whatever_is_judged_otherwise_is_a_change() {
         resolves: false,
         coverage: None,
         migration: false,
+        environment: false,
     };
     let job = Job::default();
     let pods: Vec<Pod> = life().into_iter().chain(hindered()).collect();

@@ -1,10 +1,12 @@
-//! What the pod of a job does, step by step: source, fetch, services, run, collect.
+//! What the pod of a job does, step by step: source, fetch, environment, services, run, collect.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
 
 use super::text::seconds_between;
-use crate::api::marks::{COLLECTOR_CONTAINER, FETCH_CONTAINER, MAIN_CONTAINER, POD_NET_SECONDS, SOURCE_CONTAINER};
+use crate::api::marks::{
+    COLLECTOR_CONTAINER, ENVIRONMENT_CONTAINER, FETCH_CONTAINER, MAIN_CONTAINER, POD_NET_SECONDS, SOURCE_CONTAINER,
+};
 
 /// The shortest deadline that says how long a command may take: a shorter one was set to stop the pod.
 const STOPPING_SECONDS: i64 = 1;
@@ -25,7 +27,7 @@ pub enum StepState {
 /// One step of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepView {
-    /// `source`, `fetch`, the name of a service, `run` or `collect`.
+    /// `source`, `fetch`, `environment`, the name of a service, `run` or `collect`.
     pub name: String,
     /// How far it is.
     pub state: StepState,
@@ -38,7 +40,7 @@ pub struct StepView {
 /// What a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Prepares the pod and ends: `source`, `fetch`.
+    /// Prepares the pod and ends: `source`, `fetch`, `environment`.
     Preparation,
     Service,
     Command,
@@ -110,7 +112,7 @@ pub(super) fn steps_of(pod: &Pod, now: Timestamp) -> Vec<StepView> {
 
 fn role(container: &Container) -> Option<Role> {
     match container.name.as_str() {
-        SOURCE_CONTAINER | FETCH_CONTAINER => Some(Role::Preparation),
+        SOURCE_CONTAINER | FETCH_CONTAINER | ENVIRONMENT_CONTAINER => Some(Role::Preparation),
         COLLECTOR_CONTAINER => Some(Role::Collector),
         _ if container.restart_policy.as_deref() == Some("Always") => Some(Role::Service),
         // Something that an admission webhook added.

@@ -13,9 +13,9 @@ use timetracker_operator::agent::report::{FetchFailure, FetchReport};
 use crate::{Agent, Finished};
 
 /// What was asked for: path and token.
-type Asked = Arc<Mutex<Vec<(String, String)>>>;
+pub type Asked = Arc<Mutex<Vec<(String, String)>>>;
 
-fn store(status: &'static str, artifacts: BTreeMap<String, Vec<u8>>) -> (String, Asked) {
+pub fn store(status: &'static str, artifacts: BTreeMap<String, Vec<u8>>) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Asked::default();

@@ -12,6 +12,7 @@ mod check;
 mod check_hostile;
 mod collect;
 mod contract;
+mod environment;
 mod exec;
 mod fetch;
 mod inspect;

@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_FILES: usize = 20_000;
 
 /// A folder that was opened once; everything else is opened beneath it.
-pub(super) struct Folder(OwnedFd);
+pub(in crate::agent) struct Folder(OwnedFd);
 
 /// What stands at a path beneath a folder.
 pub(super) enum Entry {
@@ -32,7 +32,7 @@ pub(super) struct Found {
 
 impl Folder {
     /// Opens the folder itself; its own path is the operator's, not the job's.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(in crate::agent) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(openat(CWD, path, flags, Mode::empty())?))
     }
@@ -63,7 +63,7 @@ impl Folder {
     }
 
     /// The file's content, as long as it is not longer than `limit`.
-    pub(super) fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    pub(in crate::agent) fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         self.file(path)?.take(limit.saturating_add(1)).read_to_end(&mut content)?;
         if u64::try_from(content.len()).unwrap_or(u64::MAX) > limit {

@@ -4,7 +4,7 @@
 //! and again afterwards: an upload that outlives the pod's grace costs artifacts, never the result.
 
 mod cobertura;
-mod files;
+pub(super) mod files;
 mod markers;
 mod outputs;
 mod reports;

@@ -1,6 +1,7 @@
 //! Runs against a model world.
 
 mod crowds;
+mod environments;
 mod interruptions;
 mod reruns;
 mod scenario;

@@ -82,6 +82,14 @@ impl World {
         self.store.insert("PipelineRun", name, run, &now);
     }
 
+    /// The repository that pipelines name `r`.
+    pub fn add_repository(&mut self) {
+        let spec = json!({"cloneURL": "https://git.example.org/a.git"});
+        let repository = json!({"apiVersion": "timetracker.dev/v1alpha1", "kind": "SourceRepository", "spec": spec});
+        let now = self.now_text();
+        self.store.insert("SourceRepository", "r", repository, &now);
+    }
+
     pub fn all_runs(&self) -> Vec<PipelineRun> {
         self.store.of_kind("PipelineRun").map(|run| serde_json::from_value(run.clone()).unwrap()).collect()
     }
@@ -152,7 +160,10 @@ impl World {
             |values: Vec<Value>| values.into_iter().map(|value| serde_json::from_value(value).unwrap()).collect();
         let mut observed = Observed {
             pipeline: self.store.get("Pipeline", "p").map(|found| serde_json::from_value(found.clone()).unwrap()),
-            repository: None,
+            repository: self
+                .store
+                .get("SourceRepository", "r")
+                .map(|found| serde_json::from_value(found.clone()).unwrap()),
             revision: None,
             jobs: typed_jobs(jobs),
             pods,

@@ -1,0 +1,94 @@
+//! The job that makes an environment: `environment` names it by its content, pip installs it, the collector keeps it.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, EnvVar, PodSpec, Volume};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::super::environment::{literal, network};
+use super::super::failure::{ENVIRONMENT, MAIN};
+use super::super::graph::Node;
+use super::super::jobs::{RunContext, finish};
+use super::super::names;
+use super::super::pods::{self, HOME, OUTPUTS_FILE, WORKSPACE};
+use super::{ARCHIVE, DIRECTORY, VOLUME, pip_settings};
+use crate::api::job::{Environment, JobSpec};
+use crate::workload::{escape_env, restricted_container, restricted_pod};
+
+/// What is installed, and what pip needs meanwhile.
+const ROOM: &str = "4Gi";
+
+/// The Job of one attempt.
+#[must_use]
+pub fn job(run: &RunContext<'_>, node: &Node, attempt: u32) -> Job {
+    let spec = &node.spec;
+    let environment = spec.environment.clone().unwrap_or_default();
+    let options = run.pod_options(spec);
+    let timeout = run.timeout(spec);
+    let defaults = run.definition.pipeline.defaults.as_ref();
+    let resources = options.resources.as_ref().or(defaults.and_then(|defaults| defaults.resources.as_ref()));
+    let mut mounts = pods::main_mounts(true, run.settings, &options);
+    mounts.push(pods::mount(VOLUME, DIRECTORY));
+    let main = restricted_container(Container {
+        name: MAIN.to_owned(),
+        image: spec.image.clone(),
+        command: Some(pods::agent_command(timeout, spec)),
+        working_dir: Some(WORKSPACE.to_owned()),
+        env: Some(variables(run, &environment)),
+        resources: Some(pods::resources(resources, "50m", "64Mi", "1Gi")),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    });
+    let name = names::attempt_name(run.name, run.uid, &spec.name, attempt);
+    let init = vec![pods::source(run, spec), identifier(run, &environment), pods::collector(run, spec, &name)];
+    let mut volumes = pods::volumes(true, true, &[], run.settings, &options);
+    volumes.push(folder(ROOM));
+    let pod = restricted_pod(
+        PodSpec {
+            containers: vec![main],
+            init_containers: Some(init),
+            volumes: Some(volumes),
+            active_deadline_seconds: i64::try_from((timeout + pods::NET).as_secs()).ok(),
+            termination_grace_period_seconds: Some(120),
+            ..PodSpec::default()
+        },
+        Some(&options),
+    );
+    finish(run, &spec.name, &spec.name, attempt, script(spec), &options, pod)
+}
+
+fn script(spec: &JobSpec) -> &str {
+    spec.script().unwrap_or_default()
+}
+
+/// Reads the requirement files before foreign code runs beside them: what it says of them is true.
+fn identifier(run: &RunContext<'_>, environment: &Environment) -> Container {
+    let mut command = vec![pods::AGENT.to_owned()];
+    command.extend(pods::words(&["environment", "identify", "--workspace", WORKSPACE]));
+    command.extend(pods::words(&["--python", &environment.python]));
+    command.extend(run.commit.map(|commit| format!("--commit={}", commit.as_str())));
+    let requirements = environment.requirements.iter().map(|path| format!("--requirement={path}"));
+    let settings = pip_settings(run.definition.pipeline.defaults.as_ref()).into_iter();
+    let settings = settings.map(|(name, value)| format!("--variable={name}={value}"));
+    command.extend(requirements.chain(settings).map(|word| escape_env(&word)));
+    let mounts = vec![pods::read_only(pods::mount("timetracker-workspace", WORKSPACE))];
+    pods::agent_container(ENVIRONMENT, run.settings, command, Vec::new(), mounts, "256Mi")
+}
+
+fn variables(run: &RunContext<'_>, environment: &Environment) -> Vec<EnvVar> {
+    let mut env = vec![literal("CI", "true"), literal("HOME", HOME), literal("RUN_NAME", run.name)];
+    env.extend(network(run.settings));
+    env.extend(run.commit.map(|commit| literal("COMMIT", commit.as_str())));
+    env.push(literal("OUTPUTS", OUTPUTS_FILE));
+    env.push(literal("ENVIRONMENT", DIRECTORY));
+    env.push(literal("ARCHIVE", &format!("{WORKSPACE}/{ARCHIVE}")));
+    env.push(literal("REQUIREMENTS", &environment.requirements.join("\n")));
+    let settings = pip_settings(run.definition.pipeline.defaults.as_ref());
+    env.extend(settings.into_iter().map(|(name, value)| literal(name, value)));
+    env
+}
+
+/// The folder of an environment.
+pub(super) fn folder(room: &str) -> Volume {
+    let bounded = EmptyDirVolumeSource { size_limit: Some(Quantity(room.to_owned())), medium: None };
+    Volume { name: VOLUME.to_owned(), empty_dir: Some(bounded), ..Volume::default() }
+}

@@ -1,0 +1,125 @@
+//! Runs whose jobs share an environment.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use timetracker_operator::api::duration::Period;
+use timetracker_operator::config::Artifacts;
+use timetracker_operator::pipelines::Settings;
+
+use super::world::{Fate, RUN, World};
+
+fn pipeline() -> Value {
+    json!({
+        "repositoryRef": {"name": "r"},
+        "defaults": {"environment": {"python": "3.11", "requirements": ["requirements.txt"]}},
+        "jobs": [
+            {"name": "unit", "run": "pytest"},
+            {"name": "lint", "run": "flake8", "when": "event == 'Manual'"},
+            {"name": "plain", "image": "busybox", "run": "true"},
+        ],
+        "finally": [{"name": "last", "run": "true"}, {"name": "tell", "image": "busybox", "run": "true"}],
+    })
+}
+
+fn world(pipeline: Value, exit: i32) -> World {
+    let mut settings = Settings::default();
+    let retention = Period::seconds(60);
+    settings.artifacts = Some(Artifacts { url: "http://store:8080".to_owned(), retention });
+    let fate = Fate { exit, failed_tests: 0, steps: 3, traps: false };
+    let fates = BTreeMap::from([("environment".to_owned(), fate)]);
+    let run = json!({"pipelineRef": {"name": "p"}, "revision": {"commit": "a".repeat(40)}});
+    let mut world = World::new(pipeline, run, fates, settings);
+    world.add_repository();
+    world
+}
+
+fn phases(world: &World, run: &str) -> BTreeMap<String, (String, String)> {
+    let status = world.run_of(run).unwrap().status.unwrap();
+    let all = status.jobs.into_iter();
+    all.map(|job| (job.name, (format!("{:?}", job.phase), job.message.unwrap_or_default()))).collect()
+}
+
+#[test]
+fn jobs_start_behind_their_environment_and_the_others_beside_it() {
+    let mut world = world(pipeline(), 0);
+    world.settle();
+    let all = phases(&world, RUN);
+    assert!(all.values().all(|(phase, _)| phase == "Succeeded"), "{all:?}");
+    assert_eq!(world.cell_executions["environment"], 1);
+    let started: Vec<&str> = world.starts.iter().map(|(cell, _)| cell.as_str()).collect();
+    let place = |name: &str| started.iter().position(|cell| *cell == name).unwrap();
+    assert!(place("environment") < place("unit") && place("environment") < place("lint"), "{started:?}");
+    let (_, beside) = &world.starts[place("unit")];
+    assert!(!beside.contains("environment"), "it has ended: {:?}", world.starts);
+    assert!(place("plain") < place("unit"), "{started:?}");
+    let first = world.run_of(RUN).unwrap().status.unwrap().jobs[0].name.clone();
+    assert_eq!(first, "environment", "it is shown before the jobs that use it");
+}
+
+#[test]
+fn without_its_environment_no_job_runs_and_each_says_so() {
+    let mut world = world(pipeline(), 1);
+    world.settle();
+    let all = phases(&world, RUN);
+    assert_eq!(all["environment"].0, "Failed");
+    for name in ["unit", "lint", "last"] {
+        assert_eq!(all[name], ("Skipped".to_owned(), "has no environment: job environment is Failed".to_owned()));
+        assert!(!world.cell_executions.contains_key(name));
+    }
+    assert_eq!((all["plain"].0.as_str(), all["tell"].0.as_str()), ("Succeeded", "Succeeded"));
+    let conditions = world.run_of(RUN).unwrap().status.unwrap().conditions;
+    let verdict = conditions.into_iter().find(|condition| condition.type_ == "Succeeded").unwrap();
+    assert_eq!((verdict.status.as_str(), verdict.reason.as_str()), ("False", "CommandFailure"), "{verdict:?}");
+    assert!(verdict.message.starts_with("job environment: "), "{verdict:?}");
+}
+
+#[test]
+fn an_environment_that_only_forgiven_jobs_use_fails_nothing_else() {
+    let mut forgiven = pipeline();
+    forgiven["finally"] = json!([]);
+    for job in forgiven["jobs"].as_array_mut().unwrap() {
+        job["continueOnError"] = json!(true);
+    }
+    let mut world = world(forgiven, 1);
+    world.settle();
+    assert_eq!(phases(&world, RUN)["unit"].0, "Skipped");
+    let conditions = world.run_of(RUN).unwrap().status.unwrap().conditions;
+    assert!(conditions.iter().any(|one| one.type_ == "Succeeded" && one.status == "True"), "{conditions:?}");
+}
+
+#[test]
+fn a_repeated_run_makes_the_environment_only_if_a_job_needs_it_again() {
+    let mut plain = pipeline();
+    plain["finally"] = json!([]);
+    let mut world = world(plain, 0);
+    world.fates.insert("unit".to_owned(), Fate { exit: 1, failed_tests: 0, steps: 1, traps: false });
+    world.settle();
+    world.fates.clear();
+    world.cell_executions.clear();
+    let again = |of: &str| json!({"pipelineRef": {"name": "p"}, "revision": {"commit": "a".repeat(40)}, "rerunOf": {"name": of}});
+    world.add_run("again", again(RUN));
+    world.settle();
+    let executed: Vec<&str> = world.cell_executions.keys().map(String::as_str).collect();
+    assert_eq!(executed, ["environment", "unit"], "{:?}", phases(&world, "again"));
+    world.cell_executions.clear();
+    world.add_run("once-more", again("again"));
+    world.settle();
+    assert!(world.cell_executions.is_empty(), "{:?}", world.cell_executions);
+}
+
+#[test]
+fn a_cancelled_run_leaves_no_job_waiting_for_its_environment() {
+    let mut world = world(pipeline(), 0);
+    for _ in 0..3 {
+        world.reconcile();
+        world.step();
+    }
+    world.cancel();
+    world.settle();
+    assert!(world.is_over());
+    let all = phases(&world, RUN);
+    assert_eq!((all["environment"].0.as_str(), all["unit"].0.as_str()), ("Cancelled", "Cancelled"), "{all:?}");
+    assert_eq!(all["last"].0, "Skipped", "{all:?}");
+    assert_eq!(all["tell"].0, "Succeeded", "{all:?}");
+}
