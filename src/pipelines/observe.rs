@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
@@ -269,12 +270,16 @@ fn is_owned(metadata: &ObjectMeta, uid: &str) -> bool {
 async fn queue(cluster: &Cluster, settings: &Settings) -> Result<Queue, ReadError> {
     let (mut jobs, mut runs): (Vec<Job>, Vec<PipelineRun>) = (Vec::new(), Vec::new());
     if settings.watch_namespaces.is_empty() {
-        jobs = cluster.list_everywhere(names::BUSY_SELECTOR).await?;
-        runs = cluster.list_everywhere(names::WAITING_LABEL).await?;
+        (jobs, runs) =
+            try_join!(cluster.list_everywhere(names::BUSY_SELECTOR), cluster.list_everywhere(names::WAITING_LABEL))?;
     }
     for namespace in &settings.watch_namespaces {
-        jobs.extend(cluster.list::<Job>(namespace, names::BUSY_SELECTOR).await?);
-        runs.extend(cluster.list::<PipelineRun>(namespace, names::WAITING_LABEL).await?);
+        let (here, waiting) = try_join!(
+            cluster.list::<Job>(namespace, names::BUSY_SELECTOR),
+            cluster.list::<PipelineRun>(namespace, names::WAITING_LABEL)
+        )?;
+        jobs.extend(here);
+        runs.extend(waiting);
     }
     let mut queue = Queue { waiting: runs.iter().filter_map(Waiting::of).collect(), ..Queue::default() };
     for job in jobs.into_iter().filter(takes_room) {
