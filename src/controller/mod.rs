@@ -28,11 +28,11 @@ use crate::api::run::PipelineRun;
 use crate::cluster::{Cluster, Keeper, WatchMonitor, connect};
 use crate::config::{Configuration, ConfigurationError};
 use crate::http::{Health, HttpError, serve_operator};
-use crate::pipelines::{self, RunError, Runs};
+use crate::pipelines::{self, RunError, Runs, significance};
 use crate::registry::{Registry, RegistryConfig, Scanner};
 use crate::release::{self, ReleaseError, Releases};
 use crate::telemetry::Metrics;
-use changes::{digest, significant};
+use changes::{digest, significant, unless_passing};
 use watch::{ReconcileFailure, Reconciled, Shared, api_in, controller, drive, owner_by_label, watched};
 
 /// The oldest minor version of Kubernetes 1 that is supported.
@@ -298,15 +298,18 @@ async fn run_controller(shared: Shared, shared_by_runs: Arc<Runs>, namespace: Op
     let runs = controller.store();
     let waiting = controller.store();
     macro_rules! watch_children {
-        ($($kind:ty: $significance:path),*) => {$(
+        ($($kind:ty: $significance:path, $passing:expr);*) => {$(
             let events = watcher(api_in::<$kind>(&client, namespace), watched(Some(pipelines::CHILD_SELECTOR)));
             let changes = significant(events, |child: &$kind| $significance(child).map(|text| digest(&text)));
-            controller = controller.watches_stream(changes, |child| {
+            controller = controller.watches_stream(unless_passing(changes, $passing), |child| {
                 owner_by_label::<PipelineRun, _>(&child, pipelines::names::RUN_LABEL)
             });
         )*};
     }
-    watch_children!(Job: pipelines::significance::of_job, Pod: pipelines::significance::of_pod);
+    watch_children!(
+        Job: significance::of_job, |_| false;
+        Pod: significance::of_pod, significance::is_passing
+    );
     // A run may be applied before its pipeline: the pipeline's arrival wakes the runs that name it.
     let controller = controller.watches(api_in::<Pipeline>(&client, namespace), watched(None), move |pipeline| {
         let waiting = runs.state().into_iter().filter(move |run| {

@@ -26,6 +26,13 @@ pub fn of_pod(pod: &Pod) -> Option<String> {
     }
 }
 
+/// Whether the pod is in a state that is only shown: nothing is done before its command has ended.
+#[must_use]
+pub fn is_passing(pod: &Pod) -> bool {
+    let runs = matches!(pod_phase(&Job::default(), Some(pod), MAIN), PodPhase::Running { .. });
+    runs && !is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
 /// What decisions read of a Job; `None` while its pod tells all.
 ///
 /// Its end counts only until its result is written down: for the case that its pod is gone.

@@ -118,3 +118,11 @@ fn the_end_of_a_job_counts_until_its_result_is_written_down() {
     assert!(of_job(&job(json!({}), finished.clone())).is_some());
     assert_eq!(of_job(&job(json!({ names::RESULT_ANNOTATION: "{}" }), finished)), None);
 }
+
+#[test]
+fn only_a_command_that_runs_undisturbed_may_be_told_later() {
+    let told_later: Vec<bool> = life().iter().map(is_passing).collect();
+    let expected: Vec<bool> = (0..10).map(|step| step == 5).collect();
+    assert_eq!(told_later, expected);
+    assert!(hindered().iter().all(|pod| !is_passing(pod)));
+}
