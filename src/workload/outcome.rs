@@ -220,19 +220,32 @@ fn waiting(pod: &Pod, main: &str) -> Waiting {
         let Some(blocked) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else {
             continue;
         };
-        let words = blocked.message.clone().unwrap_or_default();
+        let words = blocked.message.as_deref().unwrap_or_default();
         let cause = match blocked.reason.as_deref().unwrap_or_default() {
             "InvalidImageName" | "ErrImageNeverPull" => WaitCause::ImageMissing,
-            "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => pull_cause(&words),
+            "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => pull_cause(words),
             "CreateContainerConfigError" | "CreateContainerError" => WaitCause::MissingReference,
             "CrashLoopBackOff" | "RunContainerError" if container.name != main => WaitCause::InitFailed,
             _ => continue,
         };
-        let message =
-            format!("{}: {}", container.name, if words.is_empty() { "kubelet gives no details" } else { &words });
+        let words = match pull_words(words) {
+            "" => "kubelet gives no details".to_owned(),
+            reason if reason.len() < words.len() && !reason.contains(&container.image) => {
+                format!("{}: {reason}", container.image)
+            }
+            words => words.to_owned(),
+        };
+        let message = format!("{}: {words}", container.name);
         return Waiting { cause, message, since };
     }
     starting
+}
+
+/// What the registry said of an image. The container runtime puts the image's name before it, once for each of its layers
+/// of code, and people are shown only so much.
+fn pull_words(words: &str) -> &str {
+    let said = |prefix: &str| words.get(words.rfind(prefix)?..)?.split_once("\": ").map(|(_, said)| said);
+    said("failed to resolve reference \"").or_else(|| said("failed to pull and unpack image \"")).unwrap_or(words)
 }
 
 /// Whether the words of a failed pull mean "never" or "not now".
@@ -307,6 +320,28 @@ mod tests {
         let mut status = ended(0);
         status["reason"] = json!("Evicted");
         assert_eq!(pod_phase(&Job::default(), Some(&pod(status, json!({}))), "job"), PodPhase::Lost(Loss::Evicted));
+    }
+
+    #[rstest]
+    #[case(
+        "r.test/tools:1",
+        r#"failed to pull and unpack image "r.test/tools:1": failed to resolve reference "r.test/tools:1": pulling from host r.test failed with status code [manifests 1]: 401 Unauthorized"#,
+        "job: r.test/tools:1: pulling from host r.test failed with status code [manifests 1]: 401 Unauthorized"
+    )]
+    #[case(
+        "r.test/tools:1",
+        r#"Back-off pulling image "r.test/tools:1": ErrImagePull: rpc error: code = NotFound desc = failed to pull and unpack image "r.test/tools:1": failed to resolve reference "r.test/tools:1": r.test/tools:1: not found"#,
+        "job: r.test/tools:1: not found"
+    )]
+    #[case("r.test/tools:1", "toomanyrequests: 429", "job: toomanyrequests: 429")]
+    #[case("r.test/tools:1", r#"failed to resolve reference "r.test"#, r#"job: failed to resolve reference "r.test"#)]
+    #[case("r.test/tools:1", "", "job: kubelet gives no details")]
+    fn of_a_failed_pull_the_reason_is_told_first(#[case] image: &str, #[case] words: &str, #[case] told: &str) {
+        let state = json!({"waiting": {"reason": "ErrImagePull", "message": words}});
+        let status = json!({"containerStatuses": [{"name": "job", "image": image, "imageID": "", "ready": false,
+            "restartCount": 0, "state": state}]});
+        let seen = pod_phase(&Job::default(), Some(&pod(status, json!({}))), "job");
+        assert!(matches!(&seen, PodPhase::Waiting(waiting) if waiting.message == told), "{seen:?}");
     }
 
     #[rstest]

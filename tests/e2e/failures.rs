@@ -1,10 +1,15 @@
 //! Classes of failure, each produced for real and told with its evidence; and jobs that mean harm.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use axum::Router;
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::operator::Operator;
 use crate::runs::{BOUND, RUN, begin, ended, job, pipeline};
-use crate::stage::{OPERATOR, OPERATOR_NAMESPACE, Stage, on_stage, output, program};
+use crate::stage::{OPERATOR, OPERATOR_NAMESPACE, Stage, on_stage, output, program, setting};
 use crate::waiting::{condition, status, until};
 
 /// More memory than [`small`] allows.
@@ -76,6 +81,50 @@ async fn each_class_of_failure_is_told_with_its_evidence() {
             assert!(message.contains(evidence) && !message.is_empty(), "{name}: {told:#}");
         }
         assert_eq!(condition(&status, "Succeeded")["status"], "False");
+    })
+    .await;
+}
+
+/// A registry on this machine that lets nobody in, and that its node knows by its address. Dropped, the node forgets it.
+struct Closed {
+    address: SocketAddr,
+    /// Where the node's container runtime reads how to reach it.
+    hosts: PathBuf,
+}
+
+impl Closed {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(|| async { StatusCode::UNAUTHORIZED });
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let kubeconfig = PathBuf::from(setting("TIMETRACKER_TEST_KUBECONFIG"));
+        let hosts = kubeconfig.with_file_name("certs.d").join(address.to_string());
+        std::fs::create_dir(&hosts).unwrap();
+        std::fs::write(hosts.join("hosts.toml"), format!("server = \"http://{address}\"\n")).unwrap();
+        Self { address, hosts }
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.hosts).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_nobody_may_pull_fails_its_job_at_once_and_says_so() {
+    on_stage("closed", |stage| async move {
+        let closed = Closed::start().await;
+        let image = format!("{}/closed/tools:1", closed.address);
+        let jobs = json!([{ "name": "closed", "run": "true", "image": image }, { "name": "open", "run": "true" }]);
+        begin(&stage, pipeline(jobs), json!({})).await;
+        let status = ended(&stage).await;
+        let told = job(&status, "closed");
+        assert_eq!((&told["failure"], &told["attempt"]), (&json!("Configuration"), &json!(1)), "{status:#}");
+        let message = told["message"].as_str().unwrap_or_default();
+        assert!(message.contains("401"), "{message}");
+        assert_eq!(job(&status, "open")["phase"], "Succeeded", "{status:#}");
     })
     .await;
 }

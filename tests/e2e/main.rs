@@ -3,9 +3,11 @@
 //! `cargo xtask test --tier e2e` makes all that and names it in the environment. Every test has a namespace and a repository of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
+mod absent_node;
 mod environments;
 mod failures;
 mod faulty;
+mod foreign;
 mod full_node;
 mod git;
 mod installation;

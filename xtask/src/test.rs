@@ -29,8 +29,8 @@ use targets::Targets;
 
 /// Name of the package with the product.
 const PACKAGE: &str = "timetracker-operator";
-/// The module of end-to-end tests that must have the cluster for itself.
-const ALONE: &str = "installation::";
+/// The modules of end-to-end tests that must have the cluster for themselves.
+const ALONE: [&str; 2] = ["absent_node::", "installation::"];
 
 /// What can be run by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -158,11 +158,14 @@ fn end_to_end(cluster: &Cluster, choice: ClusterChoice, targets: &Targets, runne
         runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &["--test-threads=2"]);
         return Ok(());
     }
-    // It takes away the operator that the others need.
-    runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &["--test-threads=2", "--skip", ALONE]);
+    let mut options = vec!["--test-threads=2"];
+    options.extend(ALONE.iter().flat_map(|name| ["--skip", *name]));
+    runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &options);
+    // One takes away the node that the others need, the last one the operator.
     let mut alone = cargo(["test", "--no-fail-fast", "--package", PACKAGE]);
     alone.args(&flags);
-    runner.tests_with("installation", whole::point_at(cluster, &mut alone)?, &["--test-threads=1", ALONE]);
+    let options: Vec<&str> = ["--test-threads=1"].into_iter().chain(ALONE).collect();
+    runner.tests_with("end to end, alone", whole::point_at(cluster, &mut alone)?, &options);
     Ok(())
 }
 
