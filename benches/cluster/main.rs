@@ -13,6 +13,9 @@
 
 mod by_hand;
 mod delivery;
+#[path = "../../tests/e2e/git.rs"]
+#[allow(dead_code)] // The tests use the rest.
+mod git;
 mod graph;
 #[path = "../../tests/e2e/operator.rs"]
 mod operator;
@@ -23,12 +26,13 @@ mod runs;
 #[allow(dead_code)] // The tests use the rest.
 mod stage;
 mod table;
+mod workflow;
 
 use graph::Graph;
 use table::Table;
 
 /// Every scenario by its name, in the order in which they run.
-const SCENARIOS: [&str; 6] = ["levels", "at-once", "fan-out", "chain", "delivery", "kept"];
+const SCENARIOS: [&str; 7] = ["levels", "at-once", "fan-out", "chain", "delivery", "workflow", "kept"];
 
 #[tokio::main]
 async fn main() {
@@ -46,6 +50,7 @@ async fn main() {
             "fan-out" => runs::against_hand(&Graph::fan_out(20), 1, 3, &mut table).await,
             "chain" => runs::against_hand(&Graph::chain(10), 1, 3, &mut table).await,
             "delivery" => delivery::measure(&mut table).await,
+            "workflow" => workflow::measure(&mut table).await,
             "kept" => runs::kept(300, &mut table).await,
             other => unreachable!("{other} is in no list"),
         }
