@@ -104,18 +104,16 @@ pub enum ControllerError {
 impl Reconciled for TimeTrackerRelease {
     const KIND: &'static str = "TimeTrackerRelease";
 
-    fn is_without_status(&self) -> bool {
-        // The default of the definition is −1: nobody has looked yet.
-        self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
+    fn observed_generation(&self) -> Option<i64> {
+        self.status.as_ref().map(|status| status.observed_generation)
     }
 }
 
 impl Reconciled for PipelineRun {
     const KIND: &'static str = "PipelineRun";
 
-    fn is_without_status(&self) -> bool {
-        // The default of the definition is −1: nobody has looked yet.
-        self.status.as_ref().is_none_or(|status| status.observed_generation < 0)
+    fn observed_generation(&self) -> Option<i64> {
+        self.status.as_ref().map(|status| status.observed_generation)
     }
 }
 

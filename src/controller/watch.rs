@@ -54,8 +54,14 @@ pub(super) trait Reconciled:
     /// The kind, for metrics and logs.
     const KIND: &'static str;
 
+    /// The generation that its status speaks of.
+    fn observed_generation(&self) -> Option<i64>;
+
     /// Whether it has no status: nobody wrote one yet, or somebody deleted it.
-    fn is_without_status(&self) -> bool;
+    fn is_without_status(&self) -> bool {
+        // The default of the definition is −1: nobody has looked yet.
+        self.observed_generation().is_none_or(|generation| generation < 0)
+    }
 }
 
 /// The objects of kind `K` in one namespace, or in all.
