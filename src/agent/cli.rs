@@ -146,9 +146,12 @@ struct Exec {
     /// Where head and tail of the log and a copy of the report are kept.
     #[arg(long)]
     log_dir: PathBuf,
-    /// Where a plugin for pytest is put that tells reports the tests' markers.
+    /// Where plugins for pytest are put: reports then tell the tests' markers, and failed tests can be run again.
     #[arg(long)]
     pytest_plugins: Option<PathBuf>,
+    /// How often the command is run again for the tests that failed, each time with `REPORTS` in a folder of its own.
+    #[arg(long, default_value = "0", requires = "pytest_plugins")]
+    rerun_failed_tests: u32,
     /// Where the command is started.
     #[arg(long)]
     workdir: Option<PathBuf>,
@@ -196,6 +199,9 @@ struct Collect {
     /// The folder of test and coverage reports.
     #[arg(long)]
     reports: Option<PathBuf>,
+    /// How many rounds `exec` may have added to the first, with reports in folders of their own.
+    #[arg(long, default_value = "0")]
+    reruns: u32,
     /// The file of `name=value` lines.
     #[arg(long)]
     outputs: Option<PathBuf>,
@@ -336,9 +342,16 @@ async fn run(arguments: Arguments) -> ExitCode {
             let succeeded = !matches!(report, EnvironmentReport::Failed { .. });
             target.report(report, succeeded)
         }
-        Command::Exec(Exec { timeout, grace, log_dir, pytest_plugins, workdir, command }) => {
-            let options =
-                exec::Options { timeout, grace, log_directory: log_dir, pytest_plugins, directory: workdir, command };
+        Command::Exec(Exec { timeout, grace, log_dir, pytest_plugins, rerun_failed_tests, workdir, command }) => {
+            let options = exec::Options {
+                timeout,
+                grace,
+                log_directory: log_dir,
+                pytest_plugins,
+                rerun_failed_tests,
+                directory: workdir,
+                command,
+            };
             match exec::run(options, &mut terminate).await {
                 Ok(report) => {
                     let code = report.exit_code;
@@ -395,6 +408,7 @@ impl Target {
         let options = CollectOptions {
             destination: collect_.destination(),
             reports: collect_.reports,
+            reruns: collect_.reruns,
             outputs: collect_.outputs,
             declared: collect_.declared,
             logs: collect_.logs,

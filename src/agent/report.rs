@@ -311,6 +311,15 @@ pub struct ExecReport {
     pub memory_peak: Option<u64>,
     /// Bytes the command printed in all.
     pub log_bytes: u64,
+    /// How often it was run again for the tests that failed.
+    #[serde(default)]
+    pub reruns: u32,
+}
+
+/// The folder in `$REPORTS` for the reports of that round; the first round, 0, has none of its own.
+#[must_use]
+pub fn rerun_folder(round: u32) -> String {
+    format!("retry-{round}")
 }
 
 /// The report of `agent fetch`.
@@ -395,6 +404,9 @@ pub enum EnvironmentFailure {
 pub struct CollectReport {
     /// Test counts of all JUnit reports together; absent without a readable report.
     pub tests: Option<TestCounts>,
+    /// Some of the flaky tests, by name; bounded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flaky: Vec<String>,
     /// Test counts by pytest marker; bounded, those with most tests.
     pub markers: BTreeMap<String, MarkerCounts>,
     /// Line coverage in hundredths of a percent (8,130 = 81.30 %).
@@ -422,6 +434,12 @@ impl MarkerCounts {
     pub fn add(&mut self, passed: bool) {
         self.0 = self.0.saturating_add(u32::from(passed));
         self.1 = self.1.saturating_add(1);
+    }
+
+    /// Counts so many that passed instead of so many that had failed.
+    pub fn replace(&mut self, failed: u32, passed: u32) {
+        self.0 = self.0.saturating_add(passed);
+        self.1 = self.1.saturating_sub(failed).saturating_add(passed);
     }
 
     /// Tests that passed.
@@ -455,6 +473,9 @@ pub struct TestCounts {
     pub failed: u32,
     /// Tests that were skipped.
     pub skipped: u32,
+    /// Of those that passed, the ones that had failed before, when only what failed was run again.
+    #[serde(default)]
+    pub flaky: u32,
 }
 
 impl TestCounts {

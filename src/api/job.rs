@@ -31,6 +31,7 @@ pub struct Environment {
     "exactly one of run, buildImage, scanImage, migrationCheck, coverageReport, codecovUpload, generateManifests, changelog, githubRelease, pullRequestComment, deployPages"))]
 #[x_kube(validation = ("!(has(self.image) && has(self.environment))", "image and environment exclude each other"))]
 #[x_kube(validation = ("!has(self.timeout) || (duration(self.timeout) >= duration('1s') && duration(self.timeout) <= duration('24h'))", "timeout is between 1s and 24h"))]
+#[x_kube(validation = ("!has(self.retries) || !has(self.retries.failedTests) || self.retries.failedTests == 0 || (has(self.run) && has(self.reports) && self.reports.exists(report, report == 'JUnit'))", "retries.failedTests needs run and reports: [JUnit], which tell which tests failed"))]
 #[x_kube(validation = ("!has(self.retries) || !has(self.effects) || self.effects == 'None' || self.effects == 'Idempotent' || !((has(self.retries.failure) && self.retries.failure > 0) || (has(self.retries.infrastructure) && self.retries.infrastructure > 0) || (has(self.retries.failedTests) && self.retries.failedTests > 0))", "a job with effects Once is never run again by itself: remove retries"))]
 pub struct JobSpec {
     /// The name, unique in the pipeline.
@@ -248,7 +249,8 @@ pub struct Retries {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 5))]
     pub failure: Option<i32>,
-    /// Only the failed tests again, default 0.
+    /// Only the tests of pytest that failed, in the same pod and within the same timeout, default 0. One that then passes
+    /// is flaky. Needs `reports: [JUnit]`; more than 100 failed tests are not run again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3))]
     pub failed_tests: Option<i32>,
@@ -283,6 +285,13 @@ impl JobSpec {
     #[must_use]
     pub fn script(&self) -> Option<&str> {
         self.run.as_deref()
+    }
+
+    /// How often tests that failed are run again in the job's pod.
+    #[must_use]
+    pub fn test_reruns(&self) -> u32 {
+        let given = self.retries.as_ref().and_then(|retries| retries.failed_tests);
+        given.and_then(|times| u32::try_from(times).ok()).unwrap_or(0)
     }
 
     /// The built-in step's name as in the schema, unless the job is a `run`.

@@ -195,6 +195,9 @@ pub struct JobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     pub coverage: Option<String>,
+    /// Tests that failed, then passed when only the failed ones were run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flaky: Option<i64>,
 }
 
 /// How far a job is, or how it ended.

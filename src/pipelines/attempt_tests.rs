@@ -125,6 +125,23 @@ fn exit_0_counts_only_with_tests_that_really_ran(
     assert_eq!(told.failure, class, "{told:?}");
 }
 
+#[rstest]
+#[case(0, r#""passed":4,"failed":0"#, None, "1 flaky, passed when run again: tests.test_a::t")]
+#[case(1, r#""passed":3,"failed":1"#, Some(FailureClass::TestFailure), "1 of 4 tests failed; 1 flaky")]
+#[case(2, r#""passed":4,"failed":0"#, Some(FailureClass::CommandFailure), "exit code 2; 1 flaky")]
+fn flaky_tests_are_named_and_excuse_nothing_else(
+    #[case] code: i32,
+    #[case] counts: &str,
+    #[case] class: Option<FailureClass>,
+    #[case] message: &str,
+) {
+    let report = format!(r#"{{"tests":{{{counts},"skipped":0,"flaky":1}},"flaky":["tests.test_a::t"]}}"#);
+    let pod = pod("Running", with_collector(ended(code, "Completed", ""), &report), json!({}));
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(true, true), at(20)));
+    assert_eq!((told.failure, told.tests.unwrap().flaky), (class, 1));
+    assert!(told.message.as_deref().unwrap().starts_with(message), "{told:?}");
+}
+
 #[test]
 fn with_a_collector_the_result_is_final_at_its_end() {
     let unfinished = pod("Running", ended(0, "Completed", ""), json!({}));

@@ -57,10 +57,8 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
         None if end.exit_code == 0 => of_success(report.as_ref(), expected),
         None => of_exit(end, exec.as_ref(), report.as_ref(), pod, expected),
     };
-    let result = match without(pod) {
-        Some(missing) => result.noted(&missing),
-        None => result,
-    };
+    let notes = without(pod).into_iter().chain(report.as_ref().filter(|_| counts_tests(expected)).and_then(of_flaky));
+    let result = notes.fold(result, |result, note| result.noted(&note));
     let mut report = report.unwrap_or_default();
     report.outputs.retain(|name, _| expected.outputs.contains(name));
     let result = if expected.environment { of_making(result, pod, &mut report.outputs) } else { result };
@@ -72,6 +70,18 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
         ..result
     }
     .ended(end.finished, seconds)
+}
+
+fn counts_tests(expected: &Expectations) -> bool {
+    expected.reports.contains(&ReportKind::JUnit)
+}
+
+/// Which tests failed, then passed when only the failed ones were run again.
+fn of_flaky(report: &CollectReport) -> Option<String> {
+    let flaky = report.tests.map(|tests| tests.flaky).filter(|flaky| *flaky > 0)?;
+    let more = usize::try_from(flaky).is_ok_and(|flaky| flaky > report.flaky.len());
+    let named = report.flaky.join(", ");
+    Some(format!("{flaky} flaky, passed when run again: {named}{}", if more { ", …" } else { "" }))
 }
 
 /// What the pod had to do without, of what it reads of other jobs.
@@ -121,7 +131,7 @@ fn of_success(report: Option<&CollectReport>, expected: &Expectations) -> JobRes
             JobResult::failed(FailureClass::Infrastructure, &format!("the environment was not kept: {problem}"))
         });
     }
-    let must_report = expected.reports.contains(&ReportKind::JUnit) || expected.coverage.is_some();
+    let must_report = counts_tests(expected) || expected.coverage.is_some();
     let Some(report) = report else {
         return if must_report {
             JobResult::failed(
@@ -132,7 +142,7 @@ fn of_success(report: Option<&CollectReport>, expected: &Expectations) -> JobRes
             JobResult::succeeded()
         };
     };
-    let tests = expected.reports.contains(&ReportKind::JUnit).then(|| of_reported_tests(report)).flatten();
+    let tests = counts_tests(expected).then(|| of_reported_tests(report)).flatten();
     let coverage = expected.coverage.and_then(|goal| of_coverage(report, goal));
     let unmeasured =
         expected.reports.contains(&ReportKind::Coverage) && report.coverage.is_none() && report.coverage_data == 0;
@@ -265,7 +275,7 @@ fn of_exit(
     if expected.migration {
         return of_check(report.and_then(|report| report.migration.as_ref()), end.exit_code);
     }
-    match report.and_then(|report| report.tests).filter(|_| expected.reports.contains(&ReportKind::JUnit)) {
+    match report.and_then(|report| report.tests).filter(|_| counts_tests(expected)) {
         Some(tests) if tests.failed > 0 => of_tests(tests),
         Some(tests) if tests.run() == 0 => {
             let text = format!("no test was run, exit code {}: check markers and paths", end.exit_code);

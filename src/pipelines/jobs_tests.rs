@@ -78,6 +78,22 @@ fn an_agent_pod_has_source_services_and_the_collector_last() {
 }
 
 #[test]
+fn agent_and_collector_both_know_how_often_failed_tests_run_again() {
+    let words = |retries: Value| {
+        let pipeline =
+            json!({"jobs": [{"name": "a", "image": "x", "run": "pytest", "reports": ["JUnit"], "retries": retries}]});
+        let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &Settings::default());
+        let spec = pod(&made);
+        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        containers.flat_map(|container| container.command.clone().unwrap_or_default()).collect::<Vec<_>>().join(" ")
+    };
+    let twice = words(json!({"failedTests": 2}));
+    assert!(twice.contains("--rerun-failed-tests 2 --") && twice.contains("--reruns 2"), "{twice}");
+    let never = words(json!({"failure": 1}));
+    assert!(!never.contains("rerun"), "{never}");
+}
+
+#[test]
 fn hostile_values_reach_the_command_as_they_are() {
     let pipeline = json!({"params": [{"name": "branch"}], "jobs": [{"name": "a", "image": "x", "run": "true",
         "env": [{"name": "E", "value": HOSTILE}], "matrix": {"axes": [{"name": "m", "values": [HOSTILE]}]}}]});

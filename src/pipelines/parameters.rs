@@ -11,7 +11,7 @@ use super::gate::condition;
 use super::graph::{Graph, GraphError};
 use super::settings::Settings;
 use super::steps::Step;
-use crate::api::job::{JobSpec, ServiceSpec};
+use crate::api::job::{JobSpec, ReportKind, ServiceSpec};
 use crate::api::names::{GitRef, NameError};
 use crate::api::pipeline::{ParamSpec, ParamType, Parameters};
 use crate::api::pod::EnvironmentVariable;
@@ -223,8 +223,9 @@ fn job(job: &JobSpec, default_image: Option<&str>, is_pull_request: bool, settin
     if let Some(step) = job.built_in().filter(|_| Step::of(job).is_none()) {
         return unsupported(step);
     }
-    if job.retries.as_ref().and_then(|retries| retries.failed_tests).is_some_and(|times| times > 0) {
-        return unsupported("retries.failedTests");
+    if job.test_reruns() > 0 && !job.reports.contains(&ReportKind::JUnit) {
+        let why = "only reports: [JUnit] tell which tests failed; add them or remove the retries".to_owned();
+        return Err(Refusal::Job { field: at("retries.failedTests"), why });
     }
     if job.script().is_none_or(str::is_empty) {
         return Err(Refusal::Job { field: at("run"), why: "is empty; write at least one command".to_owned() });

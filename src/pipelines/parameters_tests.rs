@@ -59,13 +59,25 @@ fn a_default_is_taken_and_checked() {
 
 #[rstest]
 #[case(json!({"name": "a", "buildImage": {"platforms": ["linux/amd64"]}}), "buildImage")]
-#[case(json!({"name": "a", "image": "x", "run": "true", "retries": {"failedTests": 1}}), "failedTests")]
 fn what_is_not_executed_is_refused_by_its_field(#[case] job: Value, #[case] field: &str) {
     let error =
         accept(&definition(json!({"jobs": [job]})), &run(json!({"pipelineRef": {"name": "p"}})), &Settings::default())
             .unwrap_err();
     assert_eq!(error.reason(), "NotSupported");
     assert!(error.to_string().contains(field), "{error}");
+}
+
+#[rstest]
+#[case(json!({"run": "true"}), true)]
+#[case(json!({"run": "true", "reports": ["Coverage"]}), true)]
+#[case(json!({"run": "true", "reports": ["JUnit"]}), false)]
+fn failed_tests_run_again_only_where_reports_tell_of_them(#[case] rest: Value, #[case] refused: bool) {
+    let mut job = json!({"name": "a", "image": "x", "retries": {"failedTests": 2}});
+    job.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+    let spec = run(json!({"pipelineRef": {"name": "p"}}));
+    let told = accept(&definition(json!({"jobs": [job]})), &spec, &Settings::default());
+    let named = told.is_err_and(|error| error.reason() == "InvalidJob" && error.to_string().contains("failedTests"));
+    assert_eq!(named, refused);
 }
 
 #[rstest]

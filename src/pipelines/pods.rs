@@ -31,7 +31,7 @@ pub const REPORTS: &str = "/timetracker/reports";
 pub const OUTPUTS_FILE: &str = "/timetracker/outputs/outputs";
 const OUTPUTS: &str = "/timetracker/outputs";
 const LOGS: &str = "/timetracker/logs";
-/// Where the agent puts its plugin for pytest, which tells the tests' markers.
+/// Where the agent puts its plugins for pytest, which tell the tests' markers and which tests failed.
 const PYTEST_PLUGINS: &str = "/timetracker/home/.timetracker/pytest";
 const BIN: &str = "/timetracker/bin";
 /// Where the script is mounted.
@@ -72,6 +72,9 @@ pub fn agent_command(timeout: Duration, job: &JobSpec) -> Vec<String> {
     ]);
     if job.reports.contains(&ReportKind::JUnit) {
         command.extend(words(&["--pytest-plugins", PYTEST_PLUGINS]));
+        if job.test_reruns() > 0 {
+            command.extend(words(&["--rerun-failed-tests", &job.test_reruns().to_string()]));
+        }
     }
     command.extend(words(&["--", "/bin/sh", "-e", "/timetracker/script/run.sh"]));
     command
@@ -128,6 +131,9 @@ pub fn resolver(run: &RunContext<'_>) -> Container {
 pub fn collector(run: &RunContext<'_>, job: &JobSpec, attempt: &str) -> Container {
     let mut command = vec![AGENT.to_owned()];
     command.extend(words(&["collect", "--reports", REPORTS, "--outputs", OUTPUTS_FILE, "--logs", LOGS]));
+    if job.test_reruns() > 0 {
+        command.extend(words(&["--reruns", &job.test_reruns().to_string()]));
+    }
     for artifact in &job.artifacts {
         let path = format!("{}={WORKSPACE}/{}", artifact.name, artifact.path.trim_start_matches("./"));
         command.extend(words(&["--artifact", &path]));

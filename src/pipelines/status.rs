@@ -209,6 +209,7 @@ fn entry(cell: &CellView) -> JobStatus {
         attempt: cell.attempt.and_then(|attempt| i32::try_from(attempt).ok()),
         seconds: result.and_then(|result| result.seconds),
         coverage: result.and_then(|result| result.coverage).map(percent),
+        flaky: result.and_then(|result| result.tests).map(|tests| i64::from(tests.flaky)).filter(|flaky| *flaky > 0),
     })
 }
 
@@ -250,6 +251,7 @@ fn tests_of(cells: &[CellView]) -> Option<TestStatus> {
             passed: sum.passed + i64::from(count.passed),
             failed: sum.failed + i64::from(count.failed),
             skipped: sum.skipped + i64::from(count.skipped),
+            flaky: sum.flaky + i64::from(count.flaky),
             ..sum
         })
     })?;

@@ -100,6 +100,23 @@ fn the_runs_coverage_is_the_combined_one_and_never_a_single_jobs_in_its_place() 
 }
 
 #[test]
+fn flaky_tests_are_counted_for_each_job_and_for_the_run() {
+    let with = |tests: serde_json::Value| {
+        let result = serde_json::json!({"phase": "Succeeded", "tests": tests});
+        CellView { result: Some(serde_json::from_value(result).unwrap()), ..cell("a", "") }
+    };
+    let cells = [
+        with(serde_json::json!({"passed": 3, "failed": 0, "skipped": 0, "flaky": 2})),
+        with(serde_json::json!({"passed": 3, "failed": 0, "skipped": 0, "flaky": 1})),
+        // As an operator wrote it that knew of none.
+        with(serde_json::json!({"passed": 3, "failed": 0, "skipped": 0})),
+    ];
+    let tests = tests_of(&cells).unwrap();
+    assert_eq!((tests.passed, tests.flaky), (9, 3));
+    assert_eq!(cells.each_ref().map(|cell| entry(cell).flaky), [Some(2), Some(1), None]);
+}
+
+#[test]
 fn tests_are_broken_down_by_the_commonest_markers_of_all_jobs() {
     let with = |markers: serde_json::Value| {
         let result = serde_json::json!({"phase": "Succeeded", "tests": {"passed": 3, "failed": 1, "skipped": 0}, "markers": markers});

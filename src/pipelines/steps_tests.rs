@@ -221,6 +221,7 @@ fn a_migration_check_stays_inside_the_repository(#[case] step: Value, #[case] fi
 #[case(json!({"reports": ["JUnit"]}), "reports")]
 #[case(json!({"artifacts": [{"name": "x", "path": "x"}]}), "artifacts")]
 #[case(json!({"services": [{"name": "x", "image": "x"}]}), "services")]
+#[case(json!({"retries": {"failedTests": 1}}), "failedTests")]
 #[case(json!({"matrix": {"axes": [{"name": "m", "values": ["1"]}]}}), "matrix")]
 #[case(json!({"needs": ["codecov"]}), "needs")]
 fn what_a_step_decides_itself_is_refused_by_its_field(#[case] fields: Value, #[case] field: &str) {

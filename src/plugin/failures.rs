@@ -1,4 +1,4 @@
-//! The failed tests of a run, and the command that repeats them on the developer's machine.
+//! The failed and the flaky tests of a run, and the command that repeats them on the developer's machine.
 
 use kube::ResourceExt;
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::Context;
 use super::store::{Store, StoreError};
 use super::text::shell_word;
-use crate::api::run::{FailureClass, JobPhase, PipelineRun};
+use crate::api::run::{FailureClass, JobPhase, JobStatus, PipelineRun};
 
 /// The longest summary that is read, in bytes: a collector names at most 200 tests in it.
 const MAX_SUMMARY_BYTES: usize = 4 << 20;
@@ -15,13 +15,15 @@ const MAX_JOBS: usize = 8;
 /// How many tests one command repeats.
 const MAX_REPEATED: usize = 20;
 
-/// The tests that failed in one job.
+/// A job with tests that failed, for good or before they passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedJob {
     /// The job's name.
     pub name: String,
-    /// The tests, or why they are not known.
+    /// The tests that failed, or why these and the flaky ones are not known.
     pub tests: Result<Vec<FailedTest>, String>,
+    /// Those that failed, then passed when only the failed ones were run again; with what they said when they failed.
+    pub flaky: Vec<FailedTest>,
 }
 
 /// One failed test, as JUnit names it: written by the job, so anything may stand in it.
@@ -44,6 +46,7 @@ pub struct FailedTest {
 #[serde(default)]
 struct Summary {
     failures: Vec<FailedTest>,
+    flaky: Vec<FailedTest>,
 }
 
 impl FailedTest {
@@ -110,13 +113,15 @@ impl FailedJob {
     }
 }
 
-/// The failed tests of the run's jobs, from the artifact store.
+/// The failed and flaky tests of the run's jobs, from the artifact store.
 pub(super) async fn failed_tests(context: &Context, run: &PipelineRun) -> Vec<FailedJob> {
     let jobs = run.status.as_ref().map(|status| status.jobs.as_slice()).unwrap_or_default();
-    let failed = jobs
-        .iter()
-        .filter(|job| job.phase == JobPhase::Failed && job.failure == Some(FailureClass::TestFailure))
-        .filter_map(|job| Some((job.name.as_str(), job.job.as_deref()?)));
+    let has_failed = |job: &&JobStatus| job.phase == JobPhase::Failed && job.failure == Some(FailureClass::TestFailure);
+    let is_flaky = |job: &&JobStatus| job.flaky.is_some_and(|flaky| flaky > 0);
+    // What stayed red comes first, should there be too many.
+    let (red, green): (Vec<&JobStatus>, Vec<&JobStatus>) =
+        jobs.iter().filter(|job| has_failed(job) || is_flaky(job)).partition(has_failed);
+    let failed = red.into_iter().chain(green).filter_map(|job| Some((job.name.as_str(), job.job.as_deref()?)));
     let mut found = Vec::new();
     let mut store = None;
     for (name, job) in failed.take(MAX_JOBS) {
@@ -127,9 +132,12 @@ pub(super) async fn failed_tests(context: &Context, run: &PipelineRun) -> Vec<Fa
                 Err(error) => Err(error),
             },
         };
-        let tests = tests.map_err(|error| error.to_string());
         let unreachable = tests.is_err();
-        found.push(FailedJob { name: name.to_owned(), tests });
+        let (tests, flaky) = match tests {
+            Ok(summary) => (Ok(summary.failures), summary.flaky),
+            Err(error) => (Err(error.to_string()), Vec::new()),
+        };
+        found.push(FailedJob { name: name.to_owned(), tests, flaky });
         // The next one would wait as long for the same answer.
         if unreachable {
             break;
@@ -138,11 +146,10 @@ pub(super) async fn failed_tests(context: &Context, run: &PipelineRun) -> Vec<Fa
     found
 }
 
-async fn read(store: &Store, context: &Context, run: &PipelineRun, job: &str) -> Result<Vec<FailedTest>, StoreError> {
+async fn read(store: &Store, context: &Context, run: &PipelineRun, job: &str) -> Result<Summary, StoreError> {
     let names = [context.namespace.as_str(), &run.name_any(), job, "summary.json"];
     let text = store.read(names, MAX_SUMMARY_BYTES).await?;
-    let summary: Summary = serde_json::from_slice(&text).map_err(|error| StoreError::Content(error.to_string()))?;
-    Ok(summary.failures)
+    serde_json::from_slice(&text).map_err(|error| StoreError::Content(error.to_string()))
 }
 
 #[cfg(test)]
@@ -187,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_pasted_is_one_word_for_each_test_and_never_a_command() {
         let tests = vec![test(Some("tests.test_a"), "t['; rm -rf ~ #]"), test(Some("tests.test_b.TestB"), "t")];
-        let job = FailedJob { name: "unit".to_owned(), tests: Ok(tests) };
+        let job = FailedJob { name: "unit".to_owned(), tests: Ok(tests), flaky: Vec::new() };
         assert_eq!(
             job.repeat_command().unwrap(),
             r"python -m pytest 'tests/test_a.py::t['\''; rm -rf ~ #]' tests/test_b.py::TestB::t"
@@ -201,7 +208,7 @@ mod tests {
     #[case(&[], None)]
     fn without_files_tests_are_repeated_by_name(#[case] names: &[&str], #[case] expected: Option<&str>) {
         let tests = names.iter().map(|name| test(None, name)).collect();
-        let job = FailedJob { name: "unit".to_owned(), tests: Ok(tests) };
+        let job = FailedJob { name: "unit".to_owned(), tests: Ok(tests), flaky: Vec::new() };
         assert_eq!(job.repeat_command().as_deref(), expected);
     }
 

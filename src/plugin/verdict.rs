@@ -1,6 +1,6 @@
 //! The end of a run: what success asks for, ticked; what failed, how to repeat it, and what to do next.
 
-use super::failures::FailedJob;
+use super::failures::{FailedJob, FailedTest};
 use super::line::{Line, Tone};
 use super::text::{length, shell_word};
 use super::tree::why;
@@ -180,22 +180,39 @@ fn tests_of(job: &FailedJob) -> Vec<Line> {
             lines.push(Line::of(Tone::Faint, &format!("the failed tests of {} are not at hand: {why}", job.name)));
         }
         Ok(tests) => {
-            lines.push(Line::of(Tone::Strong, &format!("failed tests of {}", job.name)));
-            for test in tests.iter().take(MAX_NAMED) {
-                let first = test.message.lines().next().unwrap_or_default();
-                lines.push(Line::of(Tone::Bad, "  ").with(Tone::Bad, &test.title()));
-                if !first.is_empty() {
-                    lines.push(Line::of(Tone::Faint, &format!("      {first}")));
-                }
+            if !job.flaky.is_empty() {
+                let told = format!("flaky tests of {}: they failed, and passed when run again", job.name);
+                lines.push(Line::of(Tone::Strong, &told));
+                lines.extend(named(&job.flaky, Tone::Busy));
             }
-            if tests.len() > MAX_NAMED {
-                lines.push(Line::of(Tone::Faint, &format!("  … and {} more", tests.len() - MAX_NAMED)));
+            if !job.flaky.is_empty() && !tests.is_empty() {
+                lines.push(Line::default());
             }
+            if !tests.is_empty() || job.flaky.is_empty() {
+                lines.push(Line::of(Tone::Strong, &format!("failed tests of {}", job.name)));
+            }
+            lines.extend(named(tests, Tone::Bad));
             if let Some(command) = job.repeat_command() {
                 lines.push(Line::of(Tone::Strong, "repeat them here"));
                 lines.push(Line::of(Tone::Plain, &format!("  {command}")));
             }
         }
+    }
+    lines
+}
+
+/// Tests with the first line of what each says.
+fn named(tests: &[FailedTest], tone: Tone) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for test in tests.iter().take(MAX_NAMED) {
+        let first = test.message.lines().next().unwrap_or_default();
+        lines.push(Line::of(tone, "  ").with(tone, &test.title()));
+        if !first.is_empty() {
+            lines.push(Line::of(Tone::Faint, &format!("      {first}")));
+        }
+    }
+    if tests.len() > MAX_NAMED {
+        lines.push(Line::of(Tone::Faint, &format!("  … and {} more", tests.len() - MAX_NAMED)));
     }
     lines
 }

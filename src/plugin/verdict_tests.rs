@@ -2,6 +2,7 @@ use insta::assert_snapshot;
 use rstest::rstest;
 
 use super::*;
+use crate::api::run::TestStatus;
 use crate::plugin::failures::FailedTest;
 use crate::plugin::line::paint;
 use crate::plugin::views::{failed, job, run, tests as counts};
@@ -58,6 +59,7 @@ fn a_failure_names_the_tests_how_to_repeat_them_and_what_to_do_next() {
     let failed = FailedJob {
         name: "unit-tests (models)".to_owned(),
         tests: Ok(vec![test("test_a", "AssertionError: 1 != 2\nmore"), test("test_b[\u{1b}[2J]", "\u{1b}]0;x\u{7}")]),
+        flaky: Vec::new(),
     };
     assert_snapshot!(told(&red(), &[failed]), @r"
 
@@ -83,8 +85,37 @@ fn a_failure_names_the_tests_how_to_repeat_them_and_what_to_do_next() {
 }
 
 #[test]
+fn flaky_tests_of_a_green_run_are_counted_and_named() {
+    let mut view = green();
+    view.tests = Some(TestStatus { flaky: 1, ..counts(31, 0) });
+    let test = FailedTest {
+        name: "tests.test_models::test_a".to_owned(),
+        message: "timed out".to_owned(),
+        ..FailedTest::default()
+    };
+    let flaky = FailedJob { name: "smoke".to_owned(), tests: Ok(Vec::new()), flaky: vec![test] };
+    assert_snapshot!(told(&view, &[flaky]), @r"
+
+    ci-x7k2p succeeded after 2 min 12 s: 1 of 2 jobs succeeded, none failed
+
+      ✓ every job succeeded, or was skipped by its own condition: 1 of 2 succeeded, 1 skipped
+      ✓ tests really ran, none failed: 31 passed, 0 failed, 1 skipped, 1 flaky
+      ✓ coverage at or above its threshold: 81.3 %
+      – vulnerabilities: none reported
+
+    flaky tests of smoke: they failed, and passed when run again
+      tests/test_models.py::test_a
+          timed out
+    ");
+}
+
+#[test]
 fn tests_that_can_not_be_looked_up_are_no_reason_to_say_nothing() {
-    let failed = FailedJob { name: "unit".to_owned(), tests: Err("the artifact store does not answer".to_owned()) };
+    let failed = FailedJob {
+        name: "unit".to_owned(),
+        tests: Err("the artifact store does not answer".to_owned()),
+        flaky: Vec::new(),
+    };
     let text = told(&red(), &[failed]);
     assert!(text.contains("the failed tests of unit are not at hand: the artifact store does not answer"), "{text}");
     assert!(text.contains("kubectl timetracker --namespace ci logs ci-x7k2p 'unit-tests (models)'"), "{text}");
@@ -93,7 +124,7 @@ fn tests_that_can_not_be_looked_up_are_no_reason_to_say_nothing() {
 #[test]
 fn hundreds_of_failed_tests_are_counted_not_listed() {
     let test = |at| FailedTest { name: format!("test_{at}"), ..FailedTest::default() };
-    let failed = FailedJob { name: "unit".to_owned(), tests: Ok((0..200).map(test).collect()) };
+    let failed = FailedJob { name: "unit".to_owned(), tests: Ok((0..200).map(test).collect()), flaky: Vec::new() };
     let text = told(&red(), &[failed]);
     assert!(text.contains("… and 180 more") && text.lines().count() < 45, "{text}");
 }

@@ -99,6 +99,8 @@ pub struct JobView {
     pub attempt: i32,
     /// Seconds since its pod was made, or that its command took.
     pub seconds: Option<i64>,
+    /// Tests that failed, then passed when only the failed ones were run again.
+    pub flaky: i64,
     /// Seconds that its command may take.
     pub limit: Option<i64>,
     /// What its pod does; empty before there is one and after it is gone.
@@ -173,6 +175,7 @@ impl JobView {
             message: job.message.clone(),
             attempt: job.attempt.unwrap_or(1),
             seconds: job.seconds.or(since.filter(|_| active)),
+            flaky: job.flaky.unwrap_or(0),
             limit: pod.and_then(limit_of),
             steps,
         }

@@ -20,6 +20,7 @@ pub fn job(name: &str, phase: JobPhase, seconds: Option<i64>) -> JobView {
         message: None,
         attempt: 1,
         seconds,
+        flaky: 0,
         limit: None,
         steps: Vec::new(),
     }

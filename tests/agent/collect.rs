@@ -17,9 +17,10 @@ use crate::support::waiting::wait_for;
 use crate::{Agent, Finished};
 
 /// What was put, by path, with the token it came with.
-type Stored = Arc<Mutex<BTreeMap<String, (String, Vec<u8>)>>>;
+pub type Stored = Arc<Mutex<BTreeMap<String, (String, Vec<u8>)>>>;
 
-fn store(status: &'static str) -> (String, Stored) {
+/// A store that answers so.
+pub fn store(status: &'static str) -> (String, Stored) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let stored = Stored::default();
@@ -102,7 +103,8 @@ fn volume() -> TempDir {
     directory
 }
 
-fn collect(volume: &Path, store: &str, options: &[&str]) -> Finished {
+/// Runs the collector of such a volume, and tells it that the job has ended.
+pub fn collect(volume: &Path, store: &str, options: &[&str]) -> Finished {
     let path = |name: &str| volume.join(name).to_str().unwrap().to_owned();
     let (reports, outputs, logs) = (path("reports"), path("outputs"), path("logs"));
     let (workspace, token) = (path("workspace"), path("token"));
@@ -130,7 +132,7 @@ fn counts_outputs_logs_and_artifacts_are_told_and_kept() {
     assert_eq!(finished.code, Some(0));
     assert!(finished.report.len() <= 1_024, "{}", finished.report);
     let report: CollectReport = finished.report();
-    assert_eq!(report.tests, Some(TestCounts { passed: 1, failed: 1, skipped: 0 }));
+    assert_eq!(report.tests, Some(TestCounts { passed: 1, failed: 1, skipped: 0, flaky: 0 }));
     assert_eq!((report.coverage, report.uploaded), (Some(5_000), 6));
     assert_eq!(report.coverage_data, 1);
     assert_eq!(report.outputs["version"], "5.10.0");

@@ -17,6 +17,7 @@ mod exec;
 mod fetch;
 mod inspect;
 mod migrate;
+mod rounds;
 mod source;
 #[path = "../support/mod.rs"]
 mod support;

@@ -161,6 +161,12 @@ async fn pipelines_are_accepted_or_refused_with_the_reason() {
             "jobs: [{name: a, run: 'true', effects: Once, retries: {infrastructure: 1}}]",
             "a job with effects Once is never run again by itself",
         ),
+        accepted(kind, "jobs: [{name: a, run: 'true', reports: [Coverage, JUnit], retries: {failedTests: 2}}]"),
+        refused(
+            kind,
+            "jobs: [{name: a, run: 'true', reports: [Coverage], retries: {failedTests: 1}}]",
+            "retries.failedTests needs run and reports: [JUnit]",
+        ),
         refused(kind, "jobs: [{name: a, run: 'true', retries: {failure: 6}}]", "less than or equal to 5"),
         refused(kind, "jobs: [{name: a, run: 'true', matrix: {axes: [{name: 1x, values: [a]}]}}]", "axes[0].name"),
     ])

@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::runs::{BOUND, LONG, RUN, ended, pipeline};
+use crate::runs::{BOUND, ENVIRONMENT, LONG, RUN, ended, job, pipeline};
 use crate::stage::{Stage, on_stage, program};
 use crate::waiting::{condition, status, until};
 
@@ -63,6 +63,58 @@ async fn a_run_made_and_watched_by_the_plugin_ends_with_its_criteria_ticked() {
         let run: Value = serde_json::from_str(&run).unwrap();
         assert_eq!(run["metadata"]["labels"]["timetracker.dev/event"], "Manual");
         assert_eq!(called(&stage, &["status", RUN]).await.0, 0);
+    })
+    .await;
+}
+
+/// A test that fails the first time that its pod sees it, and one that must not be run twice.
+const FLAKY: &str = r#"cat > test_flaky.py <<'END'
+import os, pathlib
+
+def first_time(name):
+    path = pathlib.Path(os.environ["HOME"], name)
+    known = path.exists()
+    path.touch()
+    return not known
+
+def test_sometimes():
+    assert not first_time("sometimes"), "only the first time"
+
+def test_always():
+    assert first_time("always")
+END
+python -m pytest -p no:cacheprovider --junitxml "$REPORTS/junit.xml" test_flaky.py"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_that_passes_when_it_runs_again_is_flaky_and_named_in_a_green_run() {
+    on_stage("plugin-flaky", |stage| async move {
+        let mut flaky = lane(FLAKY);
+        flaky["image"] = json!(ENVIRONMENT);
+        flaky["retries"] = json!({ "failedTests": 2 });
+        let mut broken = flaky.clone();
+        broken["name"] = json!("broken");
+        broken["run"] = json!(format!("{FLAKY} || true\nexit 7"));
+        broken["continueOnError"] = json!(true);
+        stage.create("Pipeline", RUN, pipeline(json!([flaky, broken]))).await;
+        let (code, told) = called(&stage, &["run", RUN, "--name", RUN]).await;
+        assert_eq!(code, 0, "{told}");
+        let expected = [
+            "4 passed, 0 failed, 0 skipped, 2 flaky",
+            "flaky tests of lane: they failed, and passed when run again",
+            "test_flaky.py::test_sometimes",
+            "only the first time",
+        ];
+        says(&told, &expected);
+        let status = ended(&stage).await;
+        assert_eq!((&status["tests"]["flaky"], &status["tests"]["passed"]), (&json!(2), &json!(4)), "{status:#}");
+        let lane = job(&status, "lane");
+        assert_eq!((&lane["phase"], &lane["flaky"]), (&json!("Succeeded"), &json!(1)), "{status:#}");
+        assert_eq!(lane["message"], "1 flaky, passed when run again: test_flaky::test_sometimes");
+        let broken = job(&status, "broken");
+        assert_eq!((&broken["failure"], &broken["flaky"]), (&json!("CommandFailure"), &json!(1)), "{status:#}");
+        let (code, log) = called(&stage, &["logs", RUN, "lane"]).await;
+        assert_eq!(code, 0, "{log}");
+        says(&log, &["timetracker-agent: round 1 of 2: 1 failed", "1 passed, 1 deselected"]);
     })
     .await;
 }

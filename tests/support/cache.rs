@@ -74,6 +74,18 @@ pub fn python() -> &'static Path {
     })
 }
 
+/// pytest, measuring coverage and in several processes.
+pub fn pytest() -> &'static Path {
+    static PREPARED: OnceLock<PathBuf> = OnceLock::new();
+    PREPARED.get_or_init(|| {
+        cached(&directory(), "agent-tests-pytest-9.2.0", |directory| {
+            let mut pip = Command::new("python3");
+            pip.args(["-m", "pip", "install", "--quiet", "pytest==9.2.0", "pytest-cov==7.1.0", "pytest-xdist==3.8.0"]);
+            prepare("installing pytest for Python 3", pip.arg("--target").arg(directory));
+        })
+    })
+}
+
 /// A Python with everything that the sample app needs, and squawk: packages in the directory, programs in its `bin`.
 pub fn sample_app_python() -> &'static Path {
     static PREPARED: OnceLock<PathBuf> = OnceLock::new();

@@ -55,7 +55,7 @@ impl Folder {
     }
 
     /// The file at `path`.
-    pub(super) fn file(&self, path: &Path) -> io::Result<File> {
+    pub(in crate::agent) fn file(&self, path: &Path) -> io::Result<File> {
         match self.entry(path)? {
             Entry::File(file) => Ok(file),
             Entry::Folder(_) => Err(io::Error::new(io::ErrorKind::IsADirectory, "a folder")),

@@ -23,10 +23,16 @@ pub(super) struct Markers {
 }
 
 impl Markers {
-    pub(super) fn count(&mut self, case: &TestCase, is_pytest: bool, passed: bool) {
-        let Some((_, names)) = case.properties.vec.iter().find(|(name, _)| name == PROPERTY) else {
+    /// What the test says of its markers.
+    pub(super) fn of(case: &TestCase) -> Option<&str> {
+        case.properties.vec.iter().find(|(name, _)| name == PROPERTY).map(|(_, names)| names.as_str())
+    }
+
+    /// Counts a test, and returns whether it says anything of its markers.
+    pub(super) fn count(&mut self, case: &TestCase, is_pytest: bool, passed: bool) -> bool {
+        let Some(names) = Self::of(case) else {
             self.silent = self.silent.saturating_add(u64::from(is_pytest));
-            return;
+            return false;
         };
         for name in names.split_ascii_whitespace() {
             let known = self.counts.contains_key(name);
@@ -35,6 +41,16 @@ impl Markers {
                 continue;
             }
             self.counts.entry(name.to_owned()).or_default().add(passed);
+        }
+        true
+    }
+
+    /// A test with these markers passed so often instead of having failed so often.
+    pub(super) fn replace(&mut self, names: &str, failed: u32, passed: u32) {
+        for name in names.split_ascii_whitespace() {
+            if let Some(counts) = self.counts.get_mut(name) {
+                counts.replace(failed, passed);
+            }
         }
     }
 

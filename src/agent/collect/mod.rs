@@ -9,6 +9,7 @@ mod markers;
 mod outputs;
 mod reports;
 pub(super) mod store;
+mod tally;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,10 +30,15 @@ const MAX_OUTPUTS_BYTES: u64 = 64 * 1024;
 const LOG_PART_BYTES: usize = 256 * 1024;
 /// The longest problem in a report, in bytes.
 const MAX_PROBLEM_BYTES: usize = 300;
+/// How many flaky tests a report names, and how much of each name, in bytes.
+const MAX_FLAKY: usize = 3;
+const MAX_NAME_BYTES: usize = 100;
 
 /// What is to be collected, and where it goes.
 pub(super) struct CollectOptions {
     pub(super) reports: Option<PathBuf>,
+    /// How many rounds may have followed the first.
+    pub(super) reruns: u32,
     pub(super) outputs: Option<PathBuf>,
     /// Names of the outputs that the job declares; empty: all are taken.
     pub(super) declared: Vec<String>,
@@ -64,10 +70,16 @@ pub(super) async fn collect(
     report: impl Fn(&CollectReport),
 ) {
     terminate.asked().await;
-    let summary = options.reports.as_deref().map(reports::read).unwrap_or_default();
+    let summary = options.reports.as_deref().map(|folder| reports::read(folder, options.reruns)).unwrap_or_default();
     let mut problems = summary.problems.clone();
     let mut collected = CollectReport {
         tests: summary.tests,
+        flaky: summary
+            .flaky
+            .iter()
+            .take(MAX_FLAKY)
+            .map(|test| shortened(&secrets.scrub(&test.name), MAX_NAME_BYTES))
+            .collect(),
         markers: summary.markers.clone(),
         coverage: summary.coverage,
         coverage_data: options.reports.as_deref().map(coverage_data).unwrap_or_default(),
@@ -97,12 +109,16 @@ fn read_outputs(file: &Path, declared: &[String]) -> (std::collections::BTreeMap
 }
 
 fn problem(problems: &[String], secrets: &Secrets) -> Option<String> {
-    let told = secrets.message(&problems.join("; "));
-    let mut end = told.len().min(MAX_PROBLEM_BYTES);
-    while !told.is_char_boundary(end) {
+    let told = shortened(&secrets.message(&problems.join("; ")), MAX_PROBLEM_BYTES);
+    Some(told).filter(|told| !told.is_empty())
+}
+
+fn shortened(text: &str, limit: usize) -> String {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    told.get(..end).filter(|told| !told.is_empty()).map(str::to_owned)
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 async fn upload(

@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use junit_parser::{TestStatus, TestSuite};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use serde::Serialize;
 
 use super::cobertura::{self, Lines};
-use super::files::Folder;
-use super::markers::Markers;
-use crate::agent::report::{MarkerCounts, TestCounts};
+use super::files::{Entry, Folder, Found};
+use super::tally::Tally;
+use crate::agent::report::{MarkerCounts, TestCounts, rerun_folder};
 
 /// The longest report, in bytes.
 const MAX_REPORT_BYTES: u64 = 32 * 1024 * 1024;
@@ -25,8 +24,7 @@ const MAX_ELEMENTS: usize = 100_000;
 const MAX_COVERAGE_ELEMENTS: usize = 1_000_000;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_TAG_BYTES: usize = 256 * 1024;
-/// How many failed tests the summary names, and how much it says of each.
-const MAX_FAILURES: usize = 200;
+/// How much the summary says of each test that it names.
 const MAX_TEXT_BYTES: usize = 2_000;
 
 /// Why a report can't be used.
@@ -55,6 +53,8 @@ pub(super) struct Summary {
     pub(super) coverage: Option<u32>,
     /// The first failed tests.
     pub(super) failures: Vec<FailedTest>,
+    /// The first that failed, and passed when only what failed was run again; with what they said when they failed.
+    pub(super) flaky: Vec<FailedTest>,
     /// What could not be read.
     pub(super) problems: Vec<String>,
 }
@@ -77,12 +77,14 @@ enum Kind {
 /// What is counted over all reports.
 #[derive(Debug, Default)]
 struct Counted {
-    markers: Markers,
-    lines: Option<Lines>,
+    tally: Tally,
+    /// Lines, and the round that told of them: what is run again covers less than what was run first.
+    lines: Option<(u32, Lines)>,
 }
 
-/// Reads every `*.xml` below the folder.
-pub(super) fn read(directory: &Path) -> Summary {
+/// Reads every `*.xml` below the folder. A script that may have been run again so often has further rounds' reports in
+/// folders of their own.
+pub(super) fn read(directory: &Path, reruns: u32) -> Summary {
     let mut summary = Summary::default();
     let folder = match Folder::open(directory) {
         Ok(folder) => folder,
@@ -98,9 +100,21 @@ pub(super) fn read(directory: &Path) -> Summary {
             return summary;
         }
     };
+    let round_of = |path: &Path| {
+        let folder = path.components().next().map(|part| part.as_os_str().to_owned());
+        (1..=reruns)
+            .find(|round| folder.as_ref().is_some_and(|folder| folder.as_os_str() == rerun_folder(*round).as_str()))
+    };
+    let is_report = |path: &Path| path.extension().is_some_and(|extension| extension == "xml");
+    let mut found: Vec<(u32, Found)> = files
+        .into_iter()
+        .filter(|found| is_report(&found.path))
+        .map(|found| (round_of(&found.path).unwrap_or(0), found))
+        .collect();
+    found.sort_by_key(|(round, _)| *round);
     let mut total = 0_u64;
-    let mut counted = Counted::default();
-    for found in files.iter().filter(|found| found.path.extension().is_some_and(|extension| extension == "xml")) {
+    let mut counted = Counted { tally: Tally::new(reruns > 0), lines: None };
+    for (round, found) in found {
         let shown = found.path.display();
         total = total.saturating_add(found.size);
         if total > MAX_TOTAL_BYTES {
@@ -108,73 +122,49 @@ pub(super) fn read(directory: &Path) -> Summary {
             break;
         }
         let read = folder.read(&found.path, MAX_REPORT_BYTES).map_err(|error| error.to_string());
-        if let Err(error) = read.and_then(|text| summary.add(&text, &mut counted).map_err(|error| error.to_string())) {
+        let added = read.and_then(|text| summary.add(&text, round, &mut counted).map_err(|error| error.to_string()));
+        if let Err(error) = added {
             summary.problems.push(format!("report `{shown}` is unreadable: {error}"));
         }
+    }
+    let went_on = reruns > 0 && matches!(folder.entry(Path::new(&rerun_folder(1))), Ok(Entry::Folder(_)));
+    if went_on && counted.tally.round() == 0 {
+        summary.problems.push("the script ran again, but left no JUnit report of that in $REPORTS".to_owned());
     }
     summary.close(counted);
     summary
 }
 
 impl Summary {
-    fn add(&mut self, text: &[u8], counted: &mut Counted) -> Result<(), ReportError> {
+    fn add(&mut self, text: &[u8], round: u32, counted: &mut Counted) -> Result<(), ReportError> {
         match inspect(text)? {
             Kind::Coverage => {
                 let (lines, problem) = cobertura::read(text)?;
-                counted.lines = Some(counted.lines.unwrap_or_default().with(lines));
+                counted.lines = match counted.lines {
+                    Some((first, before)) if first < round => Some((first, before)),
+                    Some((first, before)) => Some((first, before.with(lines))),
+                    None => Some((round, Lines::default().with(lines))),
+                };
                 self.problems.extend(problem.map(|problem| format!("coverage report: {problem}")));
             }
             Kind::Other => {}
             Kind::JUnit => {
                 let suites =
                     junit_parser::from_reader(text).map_err(|error| ReportError::Malformed(error.to_string()))?;
-                let mut counts = self.tests.unwrap_or_default();
-                for suite in &suites.suites {
-                    self.count(suite, &mut counts, &mut counted.markers);
-                }
-                self.tests = Some(counts);
+                counted.tally.add(&suites.suites, round);
             }
         }
         Ok(())
     }
 
     fn close(&mut self, counted: Counted) {
-        let (markers, problem) = counted.markers.told();
-        self.markers = markers;
-        self.problems.extend(problem);
-        self.coverage = counted.lines.and_then(Lines::rate);
-    }
-
-    fn count(&mut self, suite: &TestSuite, counts: &mut TestCounts, markers: &mut Markers) {
-        // What pytest names its suite; of other tools' tests no markers are expected.
-        let is_pytest = suite.name == "pytest";
-        for case in &suite.cases {
-            markers.count(case, is_pytest, matches!(case.status, TestStatus::Success));
-            let message = match &case.status {
-                TestStatus::Success => {
-                    counts.passed = counts.passed.saturating_add(1);
-                    continue;
-                }
-                TestStatus::Skipped(_) => {
-                    counts.skipped = counts.skipped.saturating_add(1);
-                    continue;
-                }
-                TestStatus::Failure(failure) => format!("{}\n{}", failure.message, failure.text),
-                TestStatus::Error(error) => format!("{}\n{}", error.message, error.text),
-            };
-            counts.failed = counts.failed.saturating_add(1);
-            if self.failures.len() < MAX_FAILURES {
-                self.failures.push(FailedTest { name: start_of(&case.name), message: start_of(message.trim()) });
-            }
-        }
-        // The depth was bounded before this was parsed.
-        for inner in &suite.suites {
-            self.count(inner, counts, markers);
-        }
+        counted.tally.close(self);
+        self.coverage = counted.lines.and_then(|(_, lines)| lines.rate());
     }
 }
 
-fn start_of(text: &str) -> String {
+/// As much of a text as is told.
+pub(super) fn start_of(text: &str) -> String {
     let mut end = text.len().min(MAX_TEXT_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -252,7 +242,7 @@ mod tests {
 
     fn add(text: &str) -> Result<Summary, ReportError> {
         let (mut summary, mut counted) = (Summary::default(), Counted::default());
-        summary.add(text.as_bytes(), &mut counted)?;
+        summary.add(text.as_bytes(), 0, &mut counted)?;
         summary.close(counted);
         Ok(summary)
     }
@@ -266,7 +256,7 @@ mod tests {
             <testcase name="d" classname="t"><skipped message="later"/></testcase>
           </testsuite></testsuites>"#;
         let summary = add(text).unwrap();
-        assert_eq!(summary.tests, Some(TestCounts { passed: 1, failed: 2, skipped: 1 }));
+        assert_eq!(summary.tests, Some(TestCounts { passed: 1, failed: 2, skipped: 1, flaky: 0 }));
         assert!(summary.failures.first().unwrap().name.ends_with('b'));
         assert_eq!(summary.failures.first().unwrap().message, "boom\nassert 1 == 2");
     }
@@ -279,7 +269,7 @@ mod tests {
         };
         let (mut summary, mut counted) = (Summary::default(), Counted::default());
         for text in [report(&[1, 1, 1]), report(&[0])] {
-            summary.add(text.as_bytes(), &mut counted).unwrap();
+            summary.add(text.as_bytes(), 0, &mut counted).unwrap();
         }
         summary.close(counted);
         assert_eq!(summary.coverage, Some(7_500));

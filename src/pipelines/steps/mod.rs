@@ -143,6 +143,9 @@ impl<'a> Step<'a> {
         if !written.services.is_empty() {
             return Err(("services", own));
         }
+        if written.test_reruns() > 0 {
+            return Err(("retries.failedTests", "a built-in step tells of no tests; remove it"));
+        }
         if written.matrix.is_some() {
             return Err(("matrix", "a built-in step runs once; remove it"));
         }
