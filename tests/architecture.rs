@@ -12,7 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["api"]),
     ("schema", &["api"]),
     ("workload", &["api", "config"]),
-    ("agent", &["api", "schema"]),
+    // Images of environments are looked up and pushed by pods, which hold the credentials for it.
+    ("agent", &["api", "schema", "registry"]),
     ("registry", &["api"]),
     ("github", &["api"]),
     ("artifacts", &["api", "agent"]),

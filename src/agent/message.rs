@@ -220,7 +220,8 @@ impl Report for FetchReport {
 impl Report for EnvironmentReport {
     fn shorten(&mut self, limit: usize) {
         match self {
-            Self::Identified { .. } | Self::Packed { .. } | Self::Unpacked { .. } => {}
+            Self::Identified { problem, .. } => *problem = problem.take().map(|problem| cut(&problem, limit)),
+            Self::Packed { .. } | Self::Unpacked { .. } | Self::Published { .. } => {}
             Self::Failed { message, .. } => *message = cut(message, limit),
         }
     }

@@ -363,6 +363,19 @@ pub enum EnvironmentReport {
         platform: String,
         /// How many requirement files there are, included ones counted.
         files: u32,
+        /// The image that holds it, by digest, if there is one.
+        #[serde(default)]
+        image: Option<String>,
+        /// Why it can't be told whether there is one, at most 600 bytes.
+        #[serde(default)]
+        problem: Option<String>,
+    },
+    /// An image holds it.
+    Published {
+        /// The image, by digest, as the registry told it.
+        image: String,
+        /// Whether it was there already.
+        found: bool,
     },
     /// It is one archive.
     Packed {
@@ -394,7 +407,7 @@ pub enum EnvironmentFailure {
     Requirements,
     /// What was installed is no archive of files, or too large.
     Archive,
-    /// The store does not answer, or refuses. Tried again.
+    /// The store or the registry does not answer, or refuses. Tried again.
     Unreachable,
 }
 

@@ -46,7 +46,7 @@ pub struct SourceRepositorySpec {
     /// Asking instead of being told; also the safety net for lost deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub poll: Option<PollSpec>,
-    /// Where images of this repository are pushed.
+    /// Where images of this repository are pushed; those of its pipelines' environments to `<repository>-environment`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<SourceImage>,
     /// What becomes of pull requests from forks.

@@ -21,6 +21,7 @@ fn expected(agent: bool, collector: bool) -> Expectations {
         coverage: None,
         migration: false,
         environment: false,
+        publishes: false,
     }
 }
 
@@ -387,8 +388,12 @@ fn a_fetch_that_failed_is_told_by_its_cause(#[case] failure: &str, #[case] class
 
 /// A pod that made an environment: `environment` named it, the command ended so, the collector told this.
 fn making(code: i32, collected: &str) -> JobResult {
+    making_with(code, collected, Value::Null, Value::Null)
+}
+
+fn making_with(code: i32, collected: &str, image: Value, problem: Value) -> JobResult {
     let hash = format!("sha256:{}", "0".repeat(64));
-    let named = json!({"outcome": "Identified", "hash": hash, "platform": "arm64", "files": 2}).to_string();
+    let named = json!({"outcome": "Identified", "hash": hash, "platform": "arm64", "files": 2, "image": image, "problem": problem}).to_string();
     let state =
         |message: &str| json!({"terminated": {"exitCode": 0, "message": message, "finishedAt": at(3).to_string()}});
     let mut status = ended(code, "Completed", "");
@@ -426,6 +431,33 @@ fn an_environment_that_was_not_made_or_kept_says_why(
     let told = making(code, collected);
     assert_eq!(told.failure, Some(class));
     assert!(told.message.as_deref().unwrap().contains(why), "{told:?}");
+}
+
+#[test]
+fn an_environment_of_which_there_is_an_image_needs_nothing_kept() {
+    let told = making_with(0, r#"{"problem": "`environment` was not kept"}"#, json!("ghcr.io/a@sha256:1"), Value::Null);
+    assert_eq!((told.phase, told.outputs["image"].as_str()), (JobPhase::Succeeded, "ghcr.io/a@sha256:1"));
+    let unclear = making_with(0, "{}", Value::Null, json!("ghcr.io/a: denied"));
+    assert_eq!((unclear.phase, unclear.message.as_deref()), (JobPhase::Succeeded, Some("ghcr.io/a: denied")));
+}
+
+#[rstest]
+#[case(0, r#"{"outcome": "Published", "image": "a@sha256:0", "found": true}"#, None)]
+#[case(0, "", Some(FailureClass::Infrastructure))]
+#[case(
+    1,
+    r#"{"outcome": "Failed", "failure": "Unreachable", "message": "denied"}"#,
+    Some(FailureClass::Infrastructure)
+)]
+#[case(1, r#"{"outcome": "Published", "image": "a@sha256:0", "found": true}"#, Some(FailureClass::Infrastructure))]
+fn an_image_is_published_when_the_agent_read_it_back(
+    #[case] code: i32,
+    #[case] message: &str,
+    #[case] failure: Option<FailureClass>,
+) {
+    let pod = pod(if code == 0 { "Succeeded" } else { "Failed" }, ended(code, "Completed", message), json!({}));
+    let expected = Expectations { publishes: true, ..expected(false, false) };
+    assert_eq!(result(judge(&job(json!({})), Some(&pod), &expected, at(20))).failure, failure);
 }
 
 #[rstest]

@@ -31,6 +31,20 @@ pub struct Source {
     /// The Secret whose key `token` opens it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret: Option<String>,
+    /// Where images of environments are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environments: Option<ImageStore>,
+}
+
+/// A repository of a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageStore {
+    /// The repository.
+    pub repository: String,
+    /// The Secret of type `kubernetes.io/dockerconfigjson` that opens it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 impl Source {
@@ -40,6 +54,10 @@ impl Source {
         Some(Self {
             clone_url: repository.effective_clone_url()?,
             token_secret: repository.credentials_secret_ref.as_ref().map(|secret| secret.name.clone()),
+            environments: repository.image.as_ref().map(|image| ImageStore {
+                repository: format!("{}-environment", image.repository),
+                secret: image.push_secret_ref.as_ref().map(|secret| secret.name.clone()),
+            }),
         })
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::super::definition::{Definition, Source};
+use super::super::definition::{Definition, ImageStore, Source};
 use super::super::graph::{Graph, GraphError, Node};
 use super::super::jobs::{self, Given, RunContext};
 use super::super::parameters::{Refusal, accept};
@@ -27,7 +27,11 @@ fn environment() -> Value {
 }
 
 fn definition(pipeline: &Value) -> Definition {
-    let source = Source { clone_url: "https://git.example.org/a.git".to_owned(), token_secret: Some("git".to_owned()) };
+    let source = Source {
+        clone_url: "https://git.example.org/a.git".to_owned(),
+        token_secret: Some("git".to_owned()),
+        environments: None,
+    };
     Definition { pipeline: serde_json::from_value(pipeline.clone()).unwrap(), source: Some(source) }
 }
 
@@ -60,8 +64,18 @@ fn view(name: &str, outputs: &[(&str, &str)]) -> CellView {
 
 /// The pod of the job of that name, when its environment was made for amd64.
 fn pod(pipeline: &Value, name: &str) -> (PodSpec, String) {
-    let definition = definition(pipeline);
-    let settings = settings();
+    pod_with(pipeline, name, None, &[("platform", "amd64"), ("hash", HASH)])
+}
+
+/// The same in a repository whose images are there, when its environment has these outputs.
+fn pod_with(pipeline: &Value, name: &str, images: Option<&str>, outputs: &[(&str, &str)]) -> (PodSpec, String) {
+    let mut definition = definition(pipeline);
+    if let (Some(images), Some(source)) = (images, &mut definition.source) {
+        source.environments = Some(ImageStore { repository: images.to_owned(), secret: Some("push".to_owned()) });
+    }
+    let mut settings = settings();
+    settings.registry.mirrors.insert("ghcr.io".to_owned(), "registry:5000".to_owned());
+    settings.registry.plain_http.push("registry:5000".to_owned());
     let commit = "a".repeat(40).parse().unwrap();
     let run: PipelineRunSpec = serde_json::from_value(json!({"pipelineRef": {"name": "p"}})).unwrap();
     let parameters = std::collections::BTreeMap::new();
@@ -77,11 +91,12 @@ fn pod(pipeline: &Value, name: &str) -> (PodSpec, String) {
         commit: Some(&commit),
         settings: &settings,
     };
-    let graph = Graph::of(&definition.pipeline).unwrap();
+    let graph = Graph::with(&definition.pipeline, images.is_some()).unwrap();
     let node = node(&graph, name);
-    let before = [view("environment", &[("platform", "amd64"), ("hash", HASH)])];
+    let before = [view("environment", outputs)];
     let made = match node.environment {
         Role::Makes => job(&context, node, 1),
+        Role::Publishes(_) => publish(&context, &graph, node, 1, &before),
         Role::None | Role::Uses(_) => {
             let given = Given { environment: Brought::of(&graph, node, &before), ..Given::default() };
             jobs::job(&context, node, node.cells.first().unwrap(), 1, &given)
@@ -192,7 +207,7 @@ fn pip_runs_without_credentials_behind_the_container_that_names_its_work() {
     assert!(identify.contains("--requirement=$$(id).txt --variable=PIP_INDEX_URL="), "{identify}");
     assert!(!text.contains("mighty") && !text.contains("\"secretName\"") && !text.contains("\"db\""), "{text}");
     assert_eq!(pod.node_selector.as_ref().unwrap()["pool"], "ci");
-    assert_eq!(holders(&pod, VOLUME), [("job".to_owned(), false)]);
+    assert_eq!(holders(&pod, VOLUME), [("environment".to_owned(), false), ("job".to_owned(), false)]);
     assert_eq!(holders(&pod, "timetracker-token"), [("collector".to_owned(), true)]);
     assert_eq!(holders(&pod, "timetracker-workspace")[1], ("environment".to_owned(), true));
 }
@@ -212,7 +227,8 @@ fn a_job_finds_its_environment_read_only_and_on_its_search_paths() {
     let path = "/timetracker/environment/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin";
     assert_eq!(variable(main, "PATH"), Some(path));
     let bring = containers(&pod)[1].command.as_ref().unwrap().join(" ");
-    assert!(bring.contains("--run run --job run-environment --artifact environment --dest /timetracker/environment"));
+    assert!(bring.contains("unpack --dest /timetracker/environment --store http://store:8080"), "{bring}");
+    assert!(bring.contains("--run run --job run-environment --artifact environment"), "{bring}");
     assert_eq!(holders(&pod, VOLUME), [("environment".to_owned(), false), ("job".to_owned(), true)]);
     assert_eq!(holders(&pod, "timetracker-read-token"), [("environment".to_owned(), true)]);
     assert_eq!(pod.node_selector.as_ref().unwrap()["kubernetes.io/arch"], "amd64");
@@ -296,4 +312,71 @@ fn an_upload_with_a_token_never_runs_what_the_repository_names() {
     assert!(refused(&own, &settings(), true).to_string().contains("must not see the token"));
     let inherited = refused(&upload(environment()), &settings(), true).to_string();
     assert!(inherited.contains("names an image"), "{inherited}");
+}
+
+const IMAGES: &str = "ghcr.io/o/app-environment";
+
+fn simple() -> Value {
+    json!({"defaults": {"environment": environment()}, "jobs": [{"name": "unit", "run": "pytest"}]})
+}
+
+#[test]
+fn without_a_registry_nothing_is_published() {
+    assert_eq!(names(&graph(&simple())), ["environment", "unit"]);
+    let published = Graph::with(&definition(&simple()).pipeline, true).unwrap();
+    assert_eq!(names(&published), ["environment", "unit", "environment-publish"]);
+    let last = node(&published, "environment-publish");
+    assert_eq!((last.environment, last.needs.as_slice()), (Role::Publishes(0), [0].as_slice()));
+    assert!(last.spec.continue_on_error);
+}
+
+#[test]
+fn the_credentials_of_the_registry_are_only_where_nothing_but_the_agent_runs() {
+    let (pod, _) = pod_with(&simple(), "environment", Some(IMAGES), &[]);
+    assert_eq!(holders(&pod, "timetracker-registry"), [("environment".to_owned(), true)]);
+    let identify = containers(&pod)[1];
+    let words = identify.command.as_ref().unwrap().join(" ");
+    for part in [
+        "--images=ghcr.io/o/app-environment",
+        "--mirror=ghcr.io=registry:5000",
+        "--plain-http=registry:5000",
+        "--docker-config=/timetracker/registry/config.json",
+        "--known /timetracker/environment/.known",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+    let volume = pod.volumes.as_ref().unwrap().iter().find(|volume| volume.name == "timetracker-registry").unwrap();
+    assert_eq!(volume.secret.as_ref().unwrap().optional, Some(true), "without it, it is installed");
+
+    let outputs = [("platform", "arm64"), ("hash", HASH)];
+    let (pod, text) = pod_with(&simple(), "environment-publish", Some(IMAGES), &outputs);
+    assert!(pod.init_containers.is_none());
+    let main = pod.containers.first().unwrap();
+    assert_eq!(main.image.as_deref(), Some(Settings::default().images.agent.as_str()), "the agent's own image");
+    let words = main.command.as_ref().unwrap().join(" ");
+    for part in [
+        "environment publish",
+        HASH,
+        "--platform arm64",
+        "--base docker.io/library/python:3.11-slim",
+        "--job run-environment --artifact environment",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+    assert_eq!(holders(&pod, "timetracker-registry"), [("job".to_owned(), true)]);
+    assert!(!text.contains("/bin/sh"), "{text}");
+}
+
+#[test]
+fn an_image_that_is_there_is_used_as_it_is() {
+    let image = format!("{IMAGES}@{HASH}");
+    let outputs = [("platform", "amd64"), ("hash", HASH), ("image", image.as_str())];
+    let (pod, _) = pod_with(&simple(), "unit", Some(IMAGES), &outputs);
+    let order: Vec<&str> = containers(&pod).into_iter().map(|container| container.name.as_str()).collect();
+    assert_eq!(order, ["source", "job"], "nothing is brought");
+    let main = pod.containers.first().unwrap();
+    assert_eq!(main.image.as_deref(), Some(image.as_str()));
+    assert_eq!(variable(main, "PYTHONPATH"), Some("/timetracker/environment"));
+    assert_eq!(pod.image_pull_secrets.as_ref().unwrap()[0].name, "push");
+    assert_eq!(holders(&pod, "timetracker-registry"), []);
 }

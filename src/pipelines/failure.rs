@@ -41,6 +41,8 @@ pub struct Expectations {
     pub migration: bool,
     /// Whether it makes an environment, which must have been kept.
     pub environment: bool,
+    /// Whether the command makes an image of one, and answers which.
+    pub publishes: bool,
 }
 
 /// The result of a main container that ended.
@@ -54,6 +56,8 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
     let result = match stopped {
         Some(stop) => stop.result(),
         None if expected.resolves => of_resolve(end),
+        None if expected.publishes => of_publishing(end),
+        None if end.exit_code == 0 && expected.environment && is_known(pod) => JobResult::succeeded(),
         None if end.exit_code == 0 => of_success(report.as_ref(), expected),
         None => of_exit(end, exec.as_ref(), report.as_ref(), pod, expected),
     };
@@ -97,16 +101,50 @@ fn without(pod: &Pod) -> Option<String> {
 fn of_making(result: JobResult, pod: &Pod, outputs: &mut BTreeMap<String, String>) -> JobResult {
     let told = outputs.remove(ERROR_OUTPUT).filter(|told| !told.is_empty());
     outputs.clear();
-    let identified = container_end(pod, ENVIRONMENT).and_then(|end| read_report(&end.message).ok());
-    if let Some(EnvironmentReport::Identified { hash, platform, .. }) = identified {
-        outputs.insert("hash".to_owned(), hash.to_string());
-        outputs.insert("platform".to_owned(), platform);
-    }
-    let failed = result.failure == Some(FailureClass::CommandFailure);
-    match told.filter(|_| failed) {
+    let result = match told.filter(|_| result.failure == Some(FailureClass::CommandFailure)) {
         Some(told) => result.noted(&told),
         None => result,
+    };
+    let identified = container_end(pod, ENVIRONMENT).and_then(|end| read_report(&end.message).ok());
+    let Some(EnvironmentReport::Identified { hash, platform, image, problem, .. }) = identified else { return result };
+    outputs.insert("hash".to_owned(), hash.to_string());
+    outputs.insert("platform".to_owned(), platform);
+    outputs.extend(image.map(|image| ("image".to_owned(), image)));
+    match problem {
+        Some(problem) => result.noted(&problem),
+        None => result,
     }
+}
+
+/// Whether there is an image of the environment, so that nothing had to be installed and kept.
+fn is_known(pod: &Pod) -> bool {
+    let identified = container_end(pod, ENVIRONMENT).and_then(|end| read_report(&end.message).ok());
+    matches!(identified, Some(EnvironmentReport::Identified { image: Some(_), .. }))
+}
+
+fn of_publishing(end: &ContainerEnd) -> JobResult {
+    match read_report::<EnvironmentReport>(&end.message) {
+        Ok(EnvironmentReport::Published { .. }) if end.exit_code == 0 => JobResult::succeeded(),
+        Ok(EnvironmentReport::Failed { failure, message }) => of_environment_failure(failure, &message),
+        Ok(
+            EnvironmentReport::Identified { .. }
+            | EnvironmentReport::Packed { .. }
+            | EnvironmentReport::Unpacked { .. }
+            | EnvironmentReport::Published { .. },
+        )
+        | Err(_) => JobResult::failed(
+            FailureClass::Infrastructure,
+            &format!("exit code {} without an image: {}", end.exit_code, end.message),
+        ),
+    }
+}
+
+fn of_environment_failure(failure: EnvironmentFailure, message: &str) -> JobResult {
+    let class = match failure {
+        EnvironmentFailure::Requirements | EnvironmentFailure::Archive => FailureClass::Configuration,
+        EnvironmentFailure::Unreachable => FailureClass::Infrastructure,
+    };
+    JobResult::failed(class, &format!("environment: {message}"))
 }
 
 fn seconds_of(end: &ContainerEnd) -> Option<i64> {
@@ -315,17 +353,12 @@ pub fn of_init(pod: &Pod) -> Option<JobResult> {
 fn of_environment(pod: &Pod) -> Option<JobResult> {
     let end = container_end(pod, ENVIRONMENT).filter(|end| end.exit_code != 0)?;
     let result = match read_report::<EnvironmentReport>(&end.message) {
-        Ok(EnvironmentReport::Failed { failure, message }) => {
-            let class = match failure {
-                EnvironmentFailure::Requirements | EnvironmentFailure::Archive => FailureClass::Configuration,
-                EnvironmentFailure::Unreachable => FailureClass::Infrastructure,
-            };
-            JobResult::failed(class, &format!("environment: {message}"))
-        }
+        Ok(EnvironmentReport::Failed { failure, message }) => of_environment_failure(failure, &message),
         Ok(
             EnvironmentReport::Identified { .. }
             | EnvironmentReport::Packed { .. }
-            | EnvironmentReport::Unpacked { .. },
+            | EnvironmentReport::Unpacked { .. }
+            | EnvironmentReport::Published { .. },
         )
         | Err(_) => {
             let words = if end.message.is_empty() { &end.reason } else { &end.message };

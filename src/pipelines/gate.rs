@@ -28,8 +28,10 @@ impl Gate {
     pub fn of(graph: &Graph, node: &Node, finals: &[Option<JobPhase>]) -> Self {
         let ended = |place: usize| finals.get(place).copied().flatten();
         if node.is_finally {
-            let graph_is_over =
-                graph.nodes().iter().enumerate().all(|(place, other)| other.is_finally || ended(place).is_some());
+            // An image for later runs holds nothing up.
+            let counts = |other: &Node| !other.is_finally && !matches!(other.environment, Role::Publishes(_));
+            let mut others = graph.nodes().iter().enumerate().filter(|(_, other)| counts(other));
+            let graph_is_over = others.all(|(place, _)| ended(place).is_some());
             let needs_are_over = node.needs.iter().all(|place| ended(*place).is_some());
             let open = graph_is_over && needs_are_over;
             return if open { Self::behind_environment(graph, node, finals) } else { Self::Wait };
@@ -94,7 +96,7 @@ pub fn condition(parameters: &[ParamSpec], graph: &Graph, node: &Node) -> Option
 
 /// The jobs whose results the node's `when` may read, with their places: those it needs; in `finally` also all of `jobs`.
 pub fn readable<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item = (usize, &'a Node)> {
-    let all = graph.nodes().iter().enumerate().filter(|(_, other)| other.environment != Role::Makes);
+    let all = graph.nodes().iter().enumerate().filter(|(_, other)| other.environment.is_written());
     all.filter(|(place, other)| node.needs.contains(place) || (node.is_finally && !other.is_finally))
 }
 

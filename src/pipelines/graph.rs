@@ -91,6 +91,14 @@ impl Graph {
     /// # Errors
     /// When a name stands twice, a need is unknown, needs form a circle, or there are too many.
     pub fn of(pipeline: &PipelineSpec) -> Result<Self, GraphError> {
+        Self::with(pipeline, false)
+    }
+
+    /// The graph of a pipeline, with jobs that publish its environments as images if it has a place for these.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn with(pipeline: &PipelineSpec, publishes: bool) -> Result<Self, GraphError> {
         let written: Vec<(&JobSpec, bool)> = pipeline
             .jobs
             .iter()
@@ -119,7 +127,12 @@ impl Graph {
         if makers.len() > MAX_ENVIRONMENTS {
             return Err(GraphError::TooManyEnvironments);
         }
-        Self::sorted(&written, makers, pipeline.defaults.as_ref())
+        let (makers, publishers): (Vec<JobSpec>, Vec<JobSpec>) = makers.into_iter().unzip();
+        let mut graph = Self::sorted(&written, makers, pipeline.defaults.as_ref())?;
+        // Behind all others, in what is shown too.
+        let publishers = publishers.into_iter().enumerate().filter(|_| publishes);
+        graph.nodes.extend(publishers.map(|(place, spec)| publisher(spec, place, written.len())));
+        Ok(graph)
     }
 
     /// Puts each job behind its needs, otherwise as written; what makes environments before all others.
@@ -185,6 +198,11 @@ impl Graph {
     pub fn cell_count(&self) -> usize {
         self.nodes.iter().map(|node| node.cells.len()).sum()
     }
+}
+
+fn publisher(spec: JobSpec, place: usize, position: usize) -> Node {
+    let cells = vec![Cell { name: spec.name.clone(), values: Vec::new() }];
+    Node { spec, needs: vec![place], cells, is_finally: false, position, environment: Role::Publishes(place) }
 }
 
 fn maker(spec: JobSpec) -> Node {

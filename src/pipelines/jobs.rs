@@ -101,9 +101,10 @@ impl RunContext<'_> {
     #[must_use]
     pub fn expectations(&self, node: &Node) -> Expectations {
         let job = &node.spec;
+        let publishes = matches!(node.environment, Role::Publishes(_));
         Expectations {
             timeout: self.timeout(job),
-            agent: self.needs_agent(job),
+            agent: self.needs_agent(job) && !publishes,
             collector: needs_collector(job),
             reports: job.reports.clone(),
             outputs: job.outputs.clone(),
@@ -111,6 +112,7 @@ impl RunContext<'_> {
             coverage: Step::of(job).and_then(Step::coverage_goal),
             migration: Step::of(job).is_some_and(Step::checks_migrations),
             environment: node.environment == Role::Makes,
+            publishes,
         }
     }
 
@@ -176,8 +178,9 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: 
     let spec = &node.spec;
     let options = run.pod_options(spec);
     let defaults = run.definition.pipeline.defaults.as_ref();
+    let made = given.environment.as_ref().and_then(Brought::image).map(str::to_owned);
     let image = match &spec.environment {
-        Some(environment) => Some(environments::image(environment)),
+        Some(environment) => Some(made.unwrap_or_else(|| environments::image(environment))),
         None => spec.image.clone().or(defaults.and_then(|defaults| defaults.image.clone())),
     };
     let agent = run.needs_agent(spec);

@@ -13,8 +13,11 @@ struct Made {
 }
 
 fn made(pipeline: Value, run: Value, settings: &Settings) -> Made {
-    let source =
-        Source { clone_url: "http://git.example.org/a$(b).git".to_owned(), token_secret: Some("git".to_owned()) };
+    let source = Source {
+        clone_url: "http://git.example.org/a$(b).git".to_owned(),
+        token_secret: Some("git".to_owned()),
+        environments: None,
+    };
     let definition = Definition { pipeline: serde_json::from_value(pipeline).unwrap(), source: Some(source) };
     let spec: PipelineRunSpec = serde_json::from_value(run).unwrap();
     let parameters = spec.params.iter().map(|param| (param.name.clone(), param.value.clone())).collect();

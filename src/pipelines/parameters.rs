@@ -140,7 +140,8 @@ pub struct Accepted {
 /// # Errors
 /// The first thing that does not fit, named by its field.
 pub fn accept(definition: &Definition, run: &PipelineRunSpec, settings: &Settings) -> Result<Accepted, Refusal> {
-    let graph = Graph::of(&definition.pipeline)?;
+    let publishes = definition.source.as_ref().is_some_and(|source| source.environments.is_some());
+    let graph = Graph::with(&definition.pipeline, publishes)?;
     let parameters = values(&definition.pipeline.params, run)?;
     let written: Vec<&JobSpec> = definition.pipeline.jobs.iter().chain(&definition.pipeline.finally).collect();
     for job in &written {
@@ -159,7 +160,7 @@ pub fn accept(definition: &Definition, run: &PipelineRunSpec, settings: &Setting
         services("Pipeline spec.defaults", &defaults.services, is_pull_request, settings)?;
     }
     let default_image = defaults.and_then(|defaults| defaults.image.as_deref());
-    for node in graph.nodes() {
+    for node in graph.nodes().iter().filter(|node| node.environment.is_written()) {
         if let (Some(step), Some(written)) = (Step::of(&node.spec), written.get(node.position)) {
             let at = |field: &str| format!("Pipeline job `{}`: {field}", node.spec.name);
             let refuse = |(field, why): (&str, &str)| Refusal::Job { field: at(field), why: why.to_owned() };

@@ -132,7 +132,11 @@ fn a_pull_requests_run_sees_no_secret() {
 #[case("x\ny")]
 fn a_branch_that_git_does_not_take_is_refused(#[case] branch: &str) {
     let mut pipeline = definition(json!({"jobs": [{"name": "a", "image": "x", "run": "true"}]}));
-    pipeline.source = Some(super::super::definition::Source { clone_url: "http://x/y".into(), token_secret: None });
+    pipeline.source = Some(super::super::definition::Source {
+        clone_url: "http://x/y".into(),
+        token_secret: None,
+        environments: None,
+    });
     let spec = run(json!({"pipelineRef": {"name": "p"}, "revision": {"branch": branch}}));
     assert_eq!(accept(&pipeline, &spec, &Settings::default()).unwrap_err().reason(), "InvalidRevision");
 }
@@ -140,7 +144,11 @@ fn a_branch_that_git_does_not_take_is_refused(#[case] branch: &str) {
 #[test]
 fn code_without_a_revision_is_refused() {
     let mut pipeline = definition(json!({"jobs": [{"name": "a", "image": "x", "run": "true"}]}));
-    pipeline.source = Some(super::super::definition::Source { clone_url: "http://x/y".into(), token_secret: None });
+    pipeline.source = Some(super::super::definition::Source {
+        clone_url: "http://x/y".into(),
+        token_secret: None,
+        environments: None,
+    });
     let error = accept(&pipeline, &run(json!({"pipelineRef": {"name": "p"}})), &Settings::default()).unwrap_err();
     assert_eq!(error.reason(), "RevisionMissing");
 }

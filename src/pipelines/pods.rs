@@ -291,7 +291,9 @@ pub fn trust_volume(settings: &Settings) -> Option<Volume> {
     Some(workload::trust_volume(names::TRUST_CONFIG_MAP))
 }
 
-fn trust_mount(settings: &Settings) -> Option<VolumeMount> {
+/// Where [`trust_volume`] is mounted.
+#[must_use]
+pub fn trust_mount(settings: &Settings) -> Option<VolumeMount> {
     settings.trusted_ca.as_ref()?;
     Some(workload::trust_mount())
 }

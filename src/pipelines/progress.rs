@@ -160,6 +160,7 @@ impl<'a> Walk<'a> {
             coverage: None,
             migration: false,
             environment: false,
+            publishes: false,
         };
         let attempts = self.attempts(names::RESOLVE, &expected, RESOLVE_ATTEMPTS, Effects::Idempotent);
         match attempts.judgement {
@@ -221,6 +222,7 @@ impl<'a> Walk<'a> {
         let retried =
             |attempts: &Attempts, result: &JobResult| effects != Effects::Once && retries.allow(attempts, result);
         let absent = Step::of(spec).and_then(|step| step.absent_from(self.run));
+        let absent = absent.or_else(|| environments::unpublished(graph, node, self.run, &self.cells));
         let gate = match (Gate::of(graph, node, &self.finals), absent) {
             (Gate::Open, Some(why)) => Gate::Skip(why),
             (gate, Some(_) | None) => gate,
@@ -346,6 +348,7 @@ impl<'a> Walk<'a> {
         }
         let job = match node.environment {
             Role::Makes => environments::job(self.run, node, attempt),
+            Role::Publishes(_) => environments::publish(self.run, graph, node, attempt, &self.cells),
             Role::None | Role::Uses(_) => {
                 let inputs = Inputs::of(graph, node, &self.cells);
                 let environment = Brought::of(graph, node, &self.cells);

@@ -97,7 +97,7 @@ pub fn reused(own: &Execution<'_>, earlier: &Execution<'_>, name: &str, ended: &
         let is_read = read.contains(&node.spec.name.as_str());
         let needs_are_same = node.needs.iter().all(|place| same.get(*place).copied().unwrap_or_default());
         // What makes an environment is decided behind the jobs that use it.
-        let may_be = needs_are_same && !node.is_finally && !is_read && node.environment != Role::Makes;
+        let may_be = needs_are_same && !node.is_finally && !is_read && node.environment.is_written();
         let mut all_same = may_be;
         for cell in &node.cells {
             match ended_so(node, cell) {

@@ -1,6 +1,6 @@
 //! What the operator's configuration says about runs.
 
-use crate::config::{Artifacts, Configuration, Images, Limits, Proxy};
+use crate::config::{Artifacts, Configuration, Images, Limits, Proxy, RegistryAccess};
 
 /// The part of the configuration that decisions about runs take as an argument.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Settings {
     pub priority_class_name: Option<String>,
     /// Where the API server listens, as far as it is known: job pods don't reach it.
     pub api_server: Vec<Endpoint>,
+    /// How registries are reached.
+    pub registry: RegistryAccess,
     /// Namespaces whose runs count for the limits; empty: all.
     pub watch_namespaces: Vec<String>,
 }
@@ -44,6 +46,7 @@ impl Settings {
             artifacts: configuration.artifacts.clone(),
             priority_class_name: configuration.priority_class_name.clone(),
             api_server,
+            registry: configuration.registry.clone(),
             watch_namespaces: configuration.watch_namespaces.clone(),
         }
     }

@@ -19,7 +19,7 @@ fn settings() -> Settings {
 }
 
 fn definition(pipeline: Value) -> Definition {
-    let source = Source { clone_url: "https://github.com/o/n.git".to_owned(), token_secret: None };
+    let source = Source { clone_url: "https://github.com/o/n.git".to_owned(), token_secret: None, environments: None };
     Definition { pipeline: serde_json::from_value(pipeline).unwrap(), source: Some(source) }
 }
 

@@ -82,7 +82,8 @@ impl Default for Limits {
 
 impl RegistryConfig {
     /// The address that serves `repository`, `host[:port]`.
-    pub(super) fn address<'a>(&'a self, repository: &'a Repository) -> &'a str {
+    #[must_use]
+    pub fn address<'a>(&'a self, repository: &'a Repository) -> &'a str {
         let host = repository.host();
         match self.mirrors.get(host) {
             Some(address) => address,

@@ -101,6 +101,7 @@ impl Installed {
             .env("HOME", path("home"))
             .env("OUTPUTS", path("outputs"))
             .env("ENVIRONMENT", path("environment"))
+            .env("KNOWN", path("environment/.known"))
             .env("ARCHIVE", path(".timetracker/environment.tar.gz"))
             .env("REQUIREMENTS", requirements)
             .output()

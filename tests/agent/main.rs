@@ -13,6 +13,7 @@ mod check_hostile;
 mod collect;
 mod contract;
 mod environment;
+mod environment_images;
 mod exec;
 mod fetch;
 mod inspect;

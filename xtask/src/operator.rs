@@ -106,7 +106,11 @@ impl Images {
         match cluster.gateway() {
             Some(gateway) => {
                 let endpoint = format!("{gateway}:{REGISTRY_PORT}");
-                values["config"] = json!({"registry": {"mirrors": {PUBLIC: endpoint}, "plainHttp": [endpoint]}});
+                values["config"] = json!({"registry": {
+                    // Python's own image is below those of environments.
+                    "mirrors": {PUBLIC: endpoint, "docker.io": endpoint},
+                    "plainHttp": [endpoint],
+                }});
             }
             None => {
                 for (key, name) in [("image", Name::Operator), ("agentImage", Name::Agent)] {

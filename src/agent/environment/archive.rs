@@ -110,7 +110,7 @@ pub(super) fn pack(from: &Path, to: &Path, limits: Limits) -> io::Result<Extent>
     Ok(extent)
 }
 
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+pub(super) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
@@ -119,11 +119,50 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header
 }
 
+/// What an archive holds at a path.
+pub(super) enum Item<'a> {
+    Folder,
+    File {
+        /// 0644 or 0755.
+        mode: u32,
+        size: u64,
+        content: &'a mut dyn Read,
+    },
+}
+
 /// Unpacks the archive into an empty folder.
 ///
 /// # Errors
 /// When it holds anything that does not belong there, is too large, or can't be read or written.
 pub(super) fn unpack(archive: File, into: &Path, limits: Limits) -> io::Result<Extent> {
+    read(archive, limits, |path, item| {
+        let place = into.join(path);
+        match item {
+            Item::Folder => fs::create_dir_all(&place),
+            Item::File { mode, size, content } => {
+                if let Some(folder) = place.parent() {
+                    fs::create_dir_all(folder)?;
+                }
+                // Only files and folders are ever made here, so no part of the path is a link; no file is made twice.
+                let mut file = File::options().write(true).create_new(true).mode(mode).open(&place)?;
+                if io::copy(content, &mut file)? != size {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} ends early", path.display())));
+                }
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Gives each folder and file of the archive to `take`, with its path below the environment.
+///
+/// # Errors
+/// When the archive holds anything that does not belong there, is too large, or can't be read; and those of `take`.
+pub(super) fn read(
+    archive: File,
+    limits: Limits,
+    mut take: impl FnMut(&Path, Item<'_>) -> io::Result<()>,
+) -> io::Result<Extent> {
     // Headers and padding come on top of the files' content.
     let whole = limits.content.saturating_add(limits.entries.saturating_mul(2048));
     let mut archive = tar::Archive::new(GzDecoder::new(BufReader::new(archive)).take(whole));
@@ -146,23 +185,15 @@ pub(super) fn unpack(archive: File, into: &Path, limits: Limits) -> io::Result<E
         };
         let path = below(&path)?;
         check_depth(&path, limits)?;
-        let place = into.join(&path);
         if kind == EntryType::Directory {
-            fs::create_dir_all(&place)?;
+            take(&path, Item::Folder)?;
         } else if kind == EntryType::Regular {
             let size = entry.header().size()?;
             extent.bytes = extent.bytes.saturating_add(size);
             check_content(extent.bytes, limits)?;
             extent.files = extent.files.saturating_add(1);
-            if let Some(folder) = place.parent() {
-                fs::create_dir_all(folder)?;
-            }
             let mode = if entry.header().mode()? & 0o111 == 0 { 0o644 } else { 0o755 };
-            // Only files and folders are ever made here, so no part of the path is a link; and no file is made twice.
-            let mut file = File::options().write(true).create_new(true).mode(mode).open(&place)?;
-            if io::copy(&mut entry, &mut file)? != size {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} ends early", path.display())));
-            }
+            take(&path, Item::File { mode, size, content: &mut entry })?;
         } else {
             return Err(io::Error::other(format!("{} is neither a file nor a folder", path.display())));
         }

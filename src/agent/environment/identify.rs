@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::registry::{Known, RegistryOptions};
 use super::requirements;
 use crate::agent::message::Secrets;
 use crate::agent::report::{EnvironmentFailure, EnvironmentReport};
@@ -30,10 +31,15 @@ pub(super) struct IdentifyOptions {
     /// A variable that pip will see: NAME=VALUE.
     #[arg(long = "variable")]
     variables: Vec<String>,
+    #[command(flatten)]
+    registry: RegistryOptions,
+    /// Where the image's reference is written, if there is one.
+    #[arg(long)]
+    known: Option<PathBuf>,
 }
 
-/// Names the environment.
-pub(super) fn identify(options: &IdentifyOptions, secrets: &Secrets) -> EnvironmentReport {
+/// Names the environment, and says whether there is an image of it.
+pub(super) async fn identify(options: &IdentifyOptions, secrets: &Secrets) -> EnvironmentReport {
     let files = match requirements::read(&options.workspace, &options.requirements) {
         Ok(files) => files,
         Err(error) => {
@@ -53,7 +59,27 @@ pub(super) fn identify(options: &IdentifyOptions, secrets: &Secrets) -> Environm
         parts.extend([file.path.as_bytes(), file.text.as_bytes()]);
     }
     let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
-    EnvironmentReport::Identified { hash: hash(&parts), platform: platform.to_owned(), files: count }
+    let hash = hash(&parts);
+    let (image, problem) = match looked_up(options, &hash).await {
+        Ok(image) => (image, None),
+        // Then it is installed: without the registry as if it had none.
+        Err(why) => (None, Some(secrets.message(&why))),
+    };
+    EnvironmentReport::Identified { hash, platform: platform.to_owned(), files: count, image, problem }
+}
+
+/// The image, by its digest.
+async fn looked_up(options: &IdentifyOptions, hash: &Digest) -> Result<Option<String>, String> {
+    let Some(repository) = options.registry.repository() else { return Ok(None) };
+    let image = match options.registry.known(repository, hash).await {
+        Known::Yes(digest) => repository.at(&digest),
+        Known::No => return Ok(None),
+        Known::Unclear(why) => return Err(why),
+    };
+    if let Some(path) = &options.known {
+        std::fs::write(path, &image).map_err(|error| format!("{} can't be written: {error}", path.display()))?;
+    }
+    Ok(Some(image))
 }
 
 /// Each part with its length before it: no two lists of parts are the same bytes.

@@ -1,10 +1,14 @@
 //! `environment`: the dependencies of a repository as one folder, made once and used by several jobs.
 //!
 //! `identify` names it by what its requirement files say, before any foreign code runs; `pack` puts what pip has
-//! installed into one archive; `unpack` brings that archive into the pod of a job that uses it.
+//! installed into one archive; `unpack` brings that archive into the pod of a job that uses it. `publish` makes an image
+//! of it for later runs, which `identify` finds by its name.
 
 mod archive;
 mod identify;
+mod layer;
+mod publish;
+mod registry;
 mod requirements;
 mod unpack;
 
@@ -15,6 +19,7 @@ use super::process::Terminate;
 use super::report::EnvironmentReport;
 use archive::PackOptions;
 use identify::IdentifyOptions;
+use publish::PublishOptions;
 use unpack::UnpackOptions;
 
 /// What is done about an environment.
@@ -32,6 +37,8 @@ enum Command {
     Pack(PackOptions),
     /// Brings the archive of another job of the run, and unpacks it.
     Unpack(UnpackOptions),
+    /// Makes an image of the archive of another job of the run, and pushes it.
+    Publish(PublishOptions),
 }
 
 /// Does it.
@@ -41,8 +48,9 @@ pub(super) async fn environment(
     secrets: &Secrets,
 ) -> EnvironmentReport {
     match &options.command {
-        Command::Identify(options) => identify::identify(options, secrets),
+        Command::Identify(options) => identify::identify(options, secrets).await,
         Command::Pack(options) => archive::packed(options, secrets),
         Command::Unpack(options) => unpack::unpack(options, terminate, secrets).await,
+        Command::Publish(options) => publish::publish(options, terminate, secrets).await,
     }
 }

@@ -9,15 +9,15 @@ use clap::Args;
 use tokio::time::timeout;
 
 use super::archive::{self, Extent, LIMITS};
-use crate::agent::collect::store::Store;
+use crate::agent::collect::store::{Store, StoreError};
 use crate::agent::duration;
 use crate::agent::message::Secrets;
 use crate::agent::process::Terminate;
 use crate::agent::report::{EnvironmentFailure, EnvironmentReport};
 
-/// What is brought, and where to.
+/// An environment of this run in the artifact store.
 #[derive(Debug, Args)]
-pub(super) struct UnpackOptions {
+pub(super) struct StoreOptions {
     /// The artifact store, `http://host:port`.
     #[arg(long)]
     store: String,
@@ -36,12 +36,30 @@ pub(super) struct UnpackOptions {
     /// The artifact.
     #[arg(long)]
     artifact: String,
+}
+
+/// What is brought, and where to.
+#[derive(Debug, Args)]
+pub(super) struct UnpackOptions {
+    #[command(flatten)]
+    store: StoreOptions,
     /// An empty folder.
     #[arg(long = "dest")]
     destination: PathBuf,
     /// How long it may take.
     #[arg(long, default_value = "5m", value_parser = duration::parse)]
     timeout: Duration,
+}
+
+impl StoreOptions {
+    /// Brings the archive into the file; `false`: there is none.
+    ///
+    /// # Errors
+    /// When it is longer than `limit` bytes, the store does not answer or refuses, or the file can't be written.
+    pub(super) async fn bring(&self, file: &mut File, limit: u64) -> Result<bool, StoreError> {
+        let place = [self.namespace.as_str(), self.run.as_str(), self.job.as_str()];
+        Store::new(&self.store, place, &self.token_file)?.get(&self.artifact, file, limit).await
+    }
 }
 
 /// Brings and unpacks it.
@@ -62,12 +80,10 @@ pub(super) async fn unpack(options: &UnpackOptions, terminate: &mut Terminate, s
 
 async fn brought(options: &UnpackOptions) -> Result<Extent, (EnvironmentFailure, String)> {
     let unreachable = |error: &dyn std::fmt::Display| (EnvironmentFailure::Unreachable, error.to_string());
-    let place = [options.namespace.as_str(), options.run.as_str(), options.job.as_str()];
-    let store = Store::new(&options.store, place, &options.token_file).map_err(|error| unreachable(&error))?;
     let mut download = download(options).map_err(|error| unreachable(&error))?;
-    let found = store.get(&options.artifact, &mut download, LIMITS.archive).await;
+    let found = options.store.bring(&mut download, LIMITS.archive).await;
     if !found.map_err(|error| unreachable(&error))? {
-        let message = format!("job {} has left no {}", options.job, options.artifact);
+        let message = format!("job {} has left no {}", options.store.job, options.store.artifact);
         return Err((EnvironmentFailure::Archive, message));
     }
     download.rewind().map_err(|error| unreachable(&error))?;

@@ -10,7 +10,7 @@ use super::super::jobs::RunContext;
 use super::super::pods;
 use super::super::progress::CellView;
 use super::build::folder;
-use super::{ARTIFACT, DIRECTORY, Role, VOLUME};
+use super::{DIRECTORY, Role, VOLUME, images, stored};
 
 /// More than the agent ever unpacks, with the archive beside it.
 const ROOM: &str = "3Gi";
@@ -26,6 +26,8 @@ pub struct Brought {
     job: String,
     /// The processor that it is for.
     platform: Option<String>,
+    /// The image that has it in it: then nothing is brought.
+    image: Option<String>,
 }
 
 impl Brought {
@@ -36,18 +38,29 @@ impl Brought {
         let maker = graph.node(place)?;
         let view = before.iter().find(|view| view.name == maker.spec.name)?;
         let outputs = view.result.as_ref().map(|result| &result.outputs);
-        let platform = outputs.and_then(|outputs| outputs.get("platform").cloned());
-        Some(Self { job: view.job.clone().unwrap_or_default(), platform })
+        let output = |name: &str| outputs.and_then(|outputs| outputs.get(name).cloned());
+        let job = view.job.clone().unwrap_or_default();
+        Some(Self { job, platform: output("platform"), image: output("image") })
     }
 
-    /// Adds to the pod what brings it: the container behind `source`, and its volumes.
+    /// The image that has it in it.
+    #[must_use]
+    pub fn image(&self) -> Option<&str> {
+        self.image.as_deref()
+    }
+
+    /// Adds to the pod what brings it: the container behind `source`, and its volumes; or what its image needs.
     pub fn attach(&self, pod: &mut PodSpec, run: &RunContext<'_>) {
-        let Some(store) = &run.settings.artifacts else { return };
+        place_on(pod, self.platform.as_deref());
+        if self.image.is_some() {
+            let store = run.definition.source.as_ref().and_then(|source| source.environments.as_ref());
+            let secrets = pod.image_pull_secrets.take().into_iter().flatten().chain(images::pull_secret(store));
+            pod.image_pull_secrets = Some(secrets.collect::<Vec<_>>()).filter(|secrets| !secrets.is_empty());
+            return;
+        }
         let mut command = vec![pods::AGENT.to_owned()];
-        let token = inputs::token_file();
-        command.extend(pods::words(&["environment", "unpack", "--store", &store.url, "--token-file", &token]));
-        command.extend(pods::words(&["--namespace", run.namespace, "--run", run.name, "--job", &self.job]));
-        command.extend(pods::words(&["--artifact", ARTIFACT, "--dest", DIRECTORY]));
+        command.extend(pods::words(&["environment", "unpack", "--dest", DIRECTORY]));
+        command.extend(stored(run, &self.job));
         let mounts = vec![pods::mount(VOLUME, DIRECTORY), inputs::token_mount()];
         let bring = pods::agent_container(ENVIRONMENT, run.settings, command, Vec::new(), mounts, "256Mi");
         let init = pod.init_containers.get_or_insert_default();
@@ -60,11 +73,14 @@ impl Brought {
             let mounts = container.volume_mounts.get_or_insert_default();
             mounts.push(pods::read_only(pods::mount(VOLUME, DIRECTORY)));
         }
-        if let Some(platform) = &self.platform {
-            // Compiled packages run on the processor that they were installed for.
-            let selector = pod.node_selector.get_or_insert_default();
-            selector.entry(PROCESSOR.to_owned()).or_insert_with(|| platform.clone());
-        }
+    }
+}
+
+/// Keeps the pod on the processor that compiled packages were installed for.
+fn place_on(pod: &mut PodSpec, platform: Option<&str>) {
+    if let Some(platform) = platform {
+        let selector = pod.node_selector.get_or_insert_default();
+        selector.entry(PROCESSOR.to_owned()).or_insert_with(|| platform.to_owned());
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::graph::Node;
 use super::super::jobs::{RunContext, finish};
 use super::super::names;
 use super::super::pods::{self, HOME, OUTPUTS_FILE, WORKSPACE};
-use super::{ARCHIVE, DIRECTORY, VOLUME, pip_settings};
+use super::{ARCHIVE, DIRECTORY, VOLUME, images, pip_settings};
 use crate::api::job::{Environment, JobSpec};
 use crate::workload::{escape_env, restricted_container, restricted_pod};
 
@@ -39,9 +39,14 @@ pub fn job(run: &RunContext<'_>, node: &Node, attempt: u32) -> Job {
         ..Container::default()
     });
     let name = names::attempt_name(run.name, run.uid, &spec.name, attempt);
-    let init = vec![pods::source(run, spec), identifier(run, &environment), pods::collector(run, spec, &name)];
     let mut volumes = pods::volumes(true, true, &[], run.settings, &options);
     volumes.push(folder(ROOM));
+    let mut identifier = identifier(run, &environment);
+    if let Some(store) = run.definition.source.as_ref().and_then(|source| source.environments.as_ref()) {
+        // Without the Secret, or the registry, it is installed.
+        volumes.extend(images::open(&mut identifier, store, run.settings, true));
+    }
+    let init = vec![pods::source(run, spec), identifier, pods::collector(run, spec, &name)];
     let pod = restricted_pod(
         PodSpec {
             containers: vec![main],
@@ -70,8 +75,15 @@ fn identifier(run: &RunContext<'_>, environment: &Environment) -> Container {
     let settings = pip_settings(run.definition.pipeline.defaults.as_ref()).into_iter();
     let settings = settings.map(|(name, value)| format!("--variable={name}={value}"));
     command.extend(requirements.chain(settings).map(|word| escape_env(&word)));
-    let mounts = vec![pods::read_only(pods::mount("timetracker-workspace", WORKSPACE))];
+    command.extend(pods::words(&["--known", &known()]));
+    let workspace = pods::read_only(pods::mount("timetracker-workspace", WORKSPACE));
+    let mounts = vec![workspace, pods::mount(VOLUME, DIRECTORY)];
     pods::agent_container(ENVIRONMENT, run.settings, command, Vec::new(), mounts, "256Mi")
+}
+
+/// A file that says that there is nothing to be installed.
+fn known() -> String {
+    format!("{DIRECTORY}/.known")
 }
 
 fn variables(run: &RunContext<'_>, environment: &Environment) -> Vec<EnvVar> {
@@ -81,6 +93,7 @@ fn variables(run: &RunContext<'_>, environment: &Environment) -> Vec<EnvVar> {
     env.push(literal("OUTPUTS", OUTPUTS_FILE));
     env.push(literal("ENVIRONMENT", DIRECTORY));
     env.push(literal("ARCHIVE", &format!("{WORKSPACE}/{ARCHIVE}")));
+    env.push(literal("KNOWN", &known()));
     env.push(literal("REQUIREMENTS", &environment.requirements.join("\n")));
     let settings = pip_settings(run.definition.pipeline.defaults.as_ref());
     env.extend(settings.into_iter().map(|(name, value)| literal(name, value)));

@@ -2,19 +2,25 @@
 //!
 //! Each different environment of a pipeline gets a job of its own in front of the jobs that use it (`build.rs`), which
 //! leaves one archive in the artifact store; an init container of ours unpacks it in the pods of the others (`bring.rs`).
+//! Where the repository has a registry, a further job makes an image of it (`publish.rs`), which later runs use as it is.
 //! The jobs that use it wait for it as for a need, yet it is none: no `when` reads it, no output of it arrives.
 
 mod bring;
 mod build;
+mod images;
+mod publish;
 
 use std::collections::BTreeSet;
 
 pub use bring::{Brought, search_paths};
 pub use build::job;
+pub use publish::{TIMEOUT as PUBLISH_TIMEOUT, publish, unpublished};
 
 use super::definition::Definition;
 use super::graph::MAX_ENVIRONMENTS;
+use super::jobs::RunContext;
 use super::settings::Settings;
+use super::{inputs, pods};
 use crate::api::duration::Period;
 use crate::api::job::{ArtifactSpec, Checkout, Environment, History, JobSpec};
 use crate::api::pipeline::{JobDefaults, PipelineSpec};
@@ -59,6 +65,19 @@ pub enum Role {
     Uses(usize),
     /// It makes one; no such job is written in the pipeline.
     Makes,
+    /// It makes an image of the one that the node at this place makes; no such job is written in the pipeline either.
+    Publishes(usize),
+}
+
+impl Role {
+    /// Whether the node's job is written in the pipeline.
+    #[must_use]
+    pub fn is_written(self) -> bool {
+        match self {
+            Self::None | Self::Uses(_) => true,
+            Self::Makes | Self::Publishes(_) => false,
+        }
+    }
 }
 
 /// The image that the environment is for.
@@ -75,26 +94,54 @@ pub fn used<'a>(job: &'a JobSpec, defaults: Option<&'a JobDefaults>) -> Option<&
     job.environment.as_ref().or(default.filter(|_| job.image.is_none()))
 }
 
-/// The jobs that make the pipeline's environments, in the order in which these are first used.
+/// The jobs that make the pipeline's environments, in the order in which these are first used, each with the one that
+/// makes an image of it.
 #[must_use]
-pub fn jobs_of(pipeline: &PipelineSpec) -> Vec<JobSpec> {
+pub fn jobs_of(pipeline: &PipelineSpec) -> Vec<(JobSpec, JobSpec)> {
     let defaults = pipeline.defaults.as_ref();
     let written: Vec<&JobSpec> = pipeline.jobs.iter().chain(&pipeline.finally).collect();
     let mut taken: BTreeSet<String> = written.iter().map(|job| job.name.clone()).collect();
-    let mut made: Vec<JobSpec> = Vec::new();
+    let mut made: Vec<(JobSpec, JobSpec)> = Vec::new();
     for environment in written.iter().filter_map(|job| used(job, defaults)) {
         // One more than allowed is enough to refuse the pipeline.
-        if made.len() > MAX_ENVIRONMENTS || made.iter().any(|job| job.environment.as_ref() == Some(environment)) {
+        if made.len() > MAX_ENVIRONMENTS || made.iter().any(|(job, _)| job.environment.as_ref() == Some(environment)) {
             continue;
         }
-        let names = std::iter::once(NAME.to_owned()).chain((2_u32..).map(|number| format!("{NAME}-{number}")));
-        let name = names.into_iter().find(|name| !taken.contains(name)).unwrap_or_default();
-        taken.insert(name.clone());
+        let name = free_name(NAME, &mut taken);
+        let publisher = free_name(&format!("{name}-publish"), &mut taken);
         let mut users = written.iter().filter(|job| used(job, defaults) == Some(environment));
         let forgiven = users.all(|job| job.continue_on_error);
-        made.push(job_of(name, environment, forgiven, defaults));
+        let maker = job_of(name, environment, forgiven, defaults);
+        // This run has its environment without it.
+        let publisher = JobSpec {
+            name: publisher,
+            environment: maker.environment.clone(),
+            checkout: Some(Checkout { enabled: Some(false), history: None }),
+            timeout: Some(Period::seconds(PUBLISH_TIMEOUT.as_secs())),
+            continue_on_error: true,
+            pod: maker.pod.clone(),
+            ..JobSpec::default()
+        };
+        made.push((maker, publisher));
     }
     made
+}
+
+/// The name, or the first of `name-2`, `name-3`, … that no job has.
+fn free_name(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
+    let free = std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default();
+    taken.insert(free.clone());
+    free
+}
+
+/// Words for the agent: where the archive is that this Kubernetes Job has left.
+fn stored(run: &RunContext<'_>, job: &str) -> Vec<String> {
+    let url = run.settings.artifacts.as_ref().map(|store| store.url.as_str()).unwrap_or_default();
+    let token = inputs::token_file();
+    let mut words = pods::words(&["--store", url, "--token-file", &token, "--namespace", run.namespace]);
+    words.extend(pods::words(&["--run", run.name, "--job", job, "--artifact", ARTIFACT]));
+    words
 }
 
 fn job_of(name: String, environment: &Environment, forgiven: bool, defaults: Option<&JobDefaults>) -> JobSpec {

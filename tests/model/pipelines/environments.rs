@@ -23,14 +23,19 @@ fn pipeline() -> Value {
 }
 
 fn world(pipeline: Value, exit: i32) -> World {
+    world_with(pipeline, exit, None, Value::Null)
+}
+
+fn world_with(pipeline: Value, exit: i32, images: Option<&str>, pull_request: Value) -> World {
     let mut settings = Settings::default();
     let retention = Period::seconds(60);
     settings.artifacts = Some(Artifacts { url: "http://store:8080".to_owned(), retention });
     let fate = Fate { exit, failed_tests: 0, steps: 3, traps: false };
     let fates = BTreeMap::from([("environment".to_owned(), fate)]);
-    let run = json!({"pipelineRef": {"name": "p"}, "revision": {"commit": "a".repeat(40)}});
+    let revision = json!({"commit": "a".repeat(40), "pullRequest": pull_request});
+    let run = json!({"pipelineRef": {"name": "p"}, "revision": revision});
     let mut world = World::new(pipeline, run, fates, settings);
-    world.add_repository();
+    world.add_repository(images);
     world
 }
 
@@ -122,4 +127,57 @@ fn a_cancelled_run_leaves_no_job_waiting_for_its_environment() {
     assert_eq!((all["environment"].0.as_str(), all["unit"].0.as_str()), ("Cancelled", "Cancelled"), "{all:?}");
     assert_eq!(all["last"].0, "Skipped", "{all:?}");
     assert_eq!(all["tell"].0, "Succeeded", "{all:?}");
+}
+
+const IMAGES: &str = "ghcr.io/o/app";
+
+#[test]
+fn an_image_is_made_beside_the_jobs_and_holds_nothing_up() {
+    let mut world = world_with(pipeline(), 0, Some(IMAGES), Value::Null);
+    let published = json!({"outcome": "Published", "image": format!("{IMAGES}-environment@sha256:0"), "found": false});
+    world.messages.insert("environment-publish".to_owned(), published.to_string());
+    world.fates.insert("environment-publish".to_owned(), Fate { exit: 0, failed_tests: 0, steps: 40, traps: false });
+    // The world is at rest while nothing but a long command goes on.
+    for _ in 0..20 {
+        world.settle();
+    }
+    let all = phases(&world, RUN);
+    assert!(all.values().all(|(phase, _)| phase == "Succeeded"), "{all:?}");
+    let last = world.starts.iter().find(|(cell, _)| cell == "last").unwrap();
+    assert!(last.1.contains("environment-publish"), "finally does not wait for it: {:?}", world.starts);
+    let shown = world.run_of(RUN).unwrap().status.unwrap().jobs.last().unwrap().name.clone();
+    assert_eq!(shown, "environment-publish");
+}
+
+#[test]
+fn an_image_that_can_not_be_pushed_fails_nothing_else() {
+    let mut world = world_with(pipeline(), 0, Some(IMAGES), Value::Null);
+    let failed = json!({"outcome": "Failed", "failure": "Unreachable", "message": "denied"});
+    world.messages.insert("environment-publish".to_owned(), failed.to_string());
+    world.fates.insert("environment-publish".to_owned(), Fate { exit: 1, failed_tests: 0, steps: 1, traps: false });
+    world.settle();
+    let all = phases(&world, RUN);
+    assert_eq!(all["environment-publish"], ("Failed".to_owned(), "environment: denied".to_owned()));
+    let conditions = world.run_of(RUN).unwrap().status.unwrap().conditions;
+    assert!(conditions.iter().any(|one| one.type_ == "Succeeded" && one.status == "True"), "{conditions:?}");
+}
+
+#[test]
+fn a_pull_request_publishes_nothing() {
+    let pull_request = json!({"number": 7, "base": "main", "fork": false});
+    let mut world = world_with(pipeline(), 0, Some(IMAGES), pull_request);
+    world.settle();
+    let all = phases(&world, RUN);
+    let why = "a pull request's run publishes no image".to_owned();
+    assert_eq!(all["environment-publish"], ("Skipped".to_owned(), why));
+    assert!(!world.cell_executions.contains_key("environment-publish"));
+    assert_eq!(all["unit"].0, "Succeeded");
+}
+
+#[test]
+fn an_environment_that_failed_is_not_published() {
+    let mut world = world_with(pipeline(), 1, Some(IMAGES), Value::Null);
+    world.settle();
+    assert_eq!(phases(&world, RUN)["environment-publish"].0, "Skipped");
+    assert!(!world.cell_executions.contains_key("environment-publish"));
 }

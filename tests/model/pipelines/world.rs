@@ -32,6 +32,8 @@ pub struct World {
     pub fates: BTreeMap<String, Fate>,
     pub clock: i64,
     pub settings: Settings,
+    /// What a cell's command leaves as its termination message.
+    pub messages: BTreeMap<String, String>,
     /// How often each attempt's command was started, by Job name.
     pub executions: BTreeMap<String, u32>,
     /// How often each cell's command was started.
@@ -59,6 +61,7 @@ impl World {
             fates,
             clock: 1_750_000_000,
             settings,
+            messages: BTreeMap::new(),
             executions: BTreeMap::new(),
             cell_executions: BTreeMap::new(),
             made: BTreeSet::new(),
@@ -83,8 +86,9 @@ impl World {
     }
 
     /// The repository that pipelines name `r`.
-    pub fn add_repository(&mut self) {
-        let spec = json!({"cloneURL": "https://git.example.org/a.git"});
+    pub fn add_repository(&mut self, images: Option<&str>) {
+        let image = images.map(|images| json!({"repository": images, "pushSecretRef": {"name": "push"}}));
+        let spec = json!({"cloneURL": "https://git.example.org/a.git", "image": image});
         let repository = json!({"apiVersion": "timetracker.dev/v1alpha1", "kind": "SourceRepository", "spec": spec});
         let now = self.now_text();
         self.store.insert("SourceRepository", "r", repository, &now);
@@ -364,7 +368,8 @@ impl World {
             };
             let started = main["running"]["startedAt"].clone();
             let ended = container(
-                json!({"terminated": {"exitCode": exit, "reason": "Completed", "startedAt": started, "finishedAt": now}}),
+                json!({"terminated": {"exitCode": exit, "reason": "Completed", "startedAt": started, "finishedAt": now,
+                    "message": self.messages.get(&cell)}}),
             );
             let has_collector = pod["spec"]["initContainers"]
                 .as_array()
