@@ -17,6 +17,8 @@ pub struct PipelineValues {
     /// The image that the jobs run in.
     #[schemars(length(max = 512), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"))]
     pub image: String,
+    /// Packages that are installed once, instead of the image.
+    pub environment: EnvironmentValues,
     /// Requests and limits of each job's command.
     pub resources: ResourceRequirements,
     /// Labels that a node must have.
@@ -28,6 +30,18 @@ pub struct PipelineValues {
     /// Values that a parent chart shares.
     #[serde(default)]
     pub global: Value,
+}
+
+/// Packages that are installed once, instead of the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentValues {
+    /// Python's version, `3.11`.
+    #[schemars(regex(pattern = "^3\\.[0-9]{1,2}$"))]
+    pub python: String,
+    /// Requirement files, relative to the repository; none: the image.
+    #[schemars(length(max = 8), inner(length(min = 1, max = 256)))]
+    pub requirements: Vec<String>,
 }
 
 /// What is measured, and how much must be covered.

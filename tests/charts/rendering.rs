@@ -261,6 +261,21 @@ fn the_pipelines_chart_says_repository_image_room_and_threshold_in_every_pipelin
 }
 
 #[test]
+fn requirement_files_take_the_place_of_the_image_but_for_the_upload() {
+    let sets = ["environment.requirements={requirements-test.txt}", "codecov.enabled=true"];
+    for name in ["comprehensive-ci", "migration-check", "development-cd", "release-cd"] {
+        let spec = pipeline(name, &sets).spec;
+        let defaults = spec.defaults.unwrap();
+        let environment = defaults.environment.unwrap();
+        assert_eq!((environment.python.as_str(), defaults.image), ("3.11", None));
+        assert_eq!(environment.requirements, ["requirements-test.txt"]);
+        for job in spec.jobs.iter().chain(&spec.finally) {
+            assert_eq!(job.image.is_some(), job.codecov_upload.is_some(), "{}", job.name);
+        }
+    }
+}
+
+#[test]
 fn codecov_is_off_unless_it_is_asked_for() {
     let uploads = |sets: &[&str]| {
         let spec = pipeline("comprehensive-ci", sets).spec;

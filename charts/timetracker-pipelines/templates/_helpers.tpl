@@ -7,7 +7,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What all jobs of a pipeline have. */}}
 {{- define "timetracker-pipelines.defaults" -}}
+{{- if .Values.environment.requirements -}}
+environment:
+  {{- toYaml .Values.environment | nindent 2 }}
+{{- else -}}
 image: {{ .Values.image }}
+{{- end }}
 {{- with .Values.resources }}
 resources:
   {{- toYaml . | nindent 2 }}
@@ -47,6 +52,9 @@ run: |
 {{- if .enabled }}
 - name: codecov-upload
   needs: [coverage-report]
+  {{- if $.root.Values.environment.requirements }}
+  image: {{ $.root.Values.image }}
+  {{- end }}
   timeout: 5m
   codecovUpload:
     failOnError: {{ .failOnError }}
