@@ -159,7 +159,8 @@ pub struct RunStatus {
     /// Line coverage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<CoverageStatus>,
-    /// Where reports, logs and artifacts are kept.
+    /// Where reports, logs and artifacts are kept: the address of their list in the artifact store, which is reached by
+    /// `kubectl timetracker artifacts` or through a forwarded port. Absent when no job leaves any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub artifacts: Option<String>,

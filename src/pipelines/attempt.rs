@@ -84,9 +84,7 @@ pub fn judge(job: &Job, pod: Option<&Pod>, expected: &Expectations, now: Timesta
             Some(pod) => {
                 let waits = expected.collector && container_end(pod, COLLECTOR).is_none() && !is_terminal(pod);
                 if waits {
-                    let limit = LINGER_LIMIT + LINGER_LIMIT;
-                    let message = "the collector did not end after the command";
-                    limited(JobPhase::Running, end.finished, limit, now, FailureClass::Infrastructure, message)
+                    collecting(end.finished, now)
                 } else {
                     over(failure::of_end(&end, pod, stop.as_ref(), expected))
                 }
@@ -135,6 +133,18 @@ fn limited(
     let shown = (!message.is_empty()).then(|| message.to_owned());
     let going = Going { message: shown, ..Going::at(phase, Next::After(left.max(Duration::from_secs(1)))) };
     Judgement::Going(if left.is_zero() { Going { stop: Some((class, message.to_owned())), ..going } } else { going })
+}
+
+/// The command has ended: its reports are read and what it leaves is kept, which must come to an end too.
+fn collecting(ended: Option<Timestamp>, now: Timestamp) -> Judgement {
+    let limit = LINGER_LIMIT + LINGER_LIMIT;
+    let message = "the collector did not end after the command";
+    match limited(JobPhase::Running, ended, limit, now, FailureClass::Infrastructure, message) {
+        Judgement::Going(going) if going.stop.is_none() => {
+            Judgement::Going(Going { message: Some("reports and artifacts are being collected".to_owned()), ..going })
+        }
+        judgement @ (Judgement::Going(_) | Judgement::Over { .. }) => judgement,
+    }
 }
 
 /// What is left of `limit` since then; an unknown start leaves all of it.

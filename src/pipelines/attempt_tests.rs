@@ -148,8 +148,14 @@ fn with_a_collector_the_result_is_final_at_its_end() {
     let unfinished = pod("Running", ended(0, "Completed", ""), json!({}));
     let going = still(judge(&job(json!({})), Some(&unfinished), &expected(true, true), at(20)));
     assert_eq!((going.phase, going.stop), (JobPhase::Running, None));
+    assert_eq!(going.message.as_deref(), Some("reports and artifacts are being collected"));
     let hanging = still(judge(&job(json!({})), Some(&unfinished), &expected(true, true), at(10 + 301)));
-    assert!(hanging.stop.is_some());
+    let (class, message) = hanging.stop.unwrap();
+    assert_eq!(
+        (class, message.as_str()),
+        (FailureClass::Infrastructure, "the collector did not end after the command")
+    );
+    assert_eq!(hanging.message, Some(message));
 }
 
 #[test]

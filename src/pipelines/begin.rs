@@ -163,6 +163,7 @@ fn waiting(observed: &Observed, reason: &'static str, message: String, next: Nex
         revision: None,
         commit: None,
         started: None,
+        artifacts: None,
     };
     Plan { effects: Vec::new(), status: Some(status::of(observed, facts, now)), events: Vec::new(), next }
 }

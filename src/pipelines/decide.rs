@@ -157,6 +157,7 @@ fn under_way(observed: &Observed, started: &Started, settings: &Settings, now: T
         revision: Some(started.revision.clone()),
         commit: walked.commit,
         started: Some(started.at),
+        artifacts: status::kept_at(observed, &definition, settings),
     };
     Plan { effects, status: Some(status::of(observed, facts, now)), events: Vec::new(), next }
 }

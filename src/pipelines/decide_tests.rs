@@ -143,3 +143,40 @@ fn a_branch_is_resolved_before_the_first_job() {
     assert!(text.contains("--branch=feature/$$(X)"), "{text}");
     assert!(plan.status.unwrap().jobs.iter().all(|job| job.phase == JobPhase::Waiting));
 }
+
+#[test]
+fn a_run_says_where_what_it_leaves_is_kept_also_after_its_status_was_lost() {
+    let store = crate::config::Artifacts { url: "http://store.tt:8080/".to_owned(), retention: Period::seconds(60) };
+    let settings = Settings { artifacts: Some(store), ..Settings::default() };
+    let told = |job: Value, settings: &Settings, over: bool| {
+        let pipeline = json!({"jobs": [job]});
+        let mut observed = observed(run(), Some(pipeline));
+        let plan = decide(&observed, settings, at(0));
+        let kept = plan.effects.iter().find_map(|effect| match effect {
+            Effect::Preserve(revision) => Some(revision.clone()),
+            _ => None,
+        });
+        let revision = kept.unwrap();
+        let annotations = observed.run.annotations_mut();
+        annotations.insert(names::REVISION_ANNOTATION.to_owned(), revision.name_any());
+        annotations.insert(names::STARTED_ANNOTATION.to_owned(), at(0).to_string());
+        if over {
+            let outcome = Outcome {
+                phase: JobPhase::Succeeded,
+                reason: "Succeeded".into(),
+                message: "m".into(),
+                completed: at(1),
+            };
+            annotations.insert(names::OUTCOME_ANNOTATION.to_owned(), serde_json::to_string(&outcome).unwrap());
+        }
+        observed.revision = Some(*revision);
+        decide(&observed, settings, at(2)).status.unwrap().artifacts
+    };
+    let tests = json!({"name": "a", "image": "x", "run": "true", "reports": ["JUnit"]});
+    for over in [false, true] {
+        let address = told(tests.clone(), &settings, over);
+        assert_eq!(address.as_deref(), Some("http://store.tt:8080/v1/artifacts/ns/run"));
+    }
+    assert_eq!(told(tests, &Settings::default(), false), None, "there is no store");
+    assert_eq!(told(json!({"name": "a", "image": "x", "run": "true"}), &settings, false), None, "it leaves nothing");
+}

@@ -75,6 +75,7 @@ pub fn over(observed: &Observed, outcome: Outcome, started: Option<&Started>, no
         revision: started.map(|started| started.revision.clone()),
         commit: None,
         started: started.map(|started| started.at),
+        artifacts: None,
     };
     let status = status::of(observed, facts, now);
     Plan { effects: vec![end(observed, outcome)], status: Some(status), events: Vec::new(), next: Next::OnChange }
@@ -169,6 +170,7 @@ pub fn finished(
         revision: started.as_ref().map(|started| started.revision.clone()),
         commit: commit.or(before.commit),
         started: started.map(|started| started.at),
+        artifacts: definition.as_ref().and_then(|definition| status::kept_at(observed, definition, settings)),
     };
     let mut status = status::of(observed, facts, now);
     for entry in &mut status.jobs {

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 
+use super::definition::Definition;
 use super::failure::percent;
+use super::jobs::needs_collector;
 use super::names::short_hash;
 use super::observe::Observed;
 use super::progress::CellView;
 use super::result::{MAX_JOB_MESSAGE, Outcome};
+use super::settings::Settings;
+use super::steps::lowered;
 use crate::agent::report::is_marker;
 use crate::api::conditions::{Statement, Verdict, printable, restate, types};
 use crate::api::names::CommitSha;
@@ -19,6 +24,8 @@ use crate::api::run::{CoverageStatus, FailureClass, JobPhase, JobStatus, RunStat
 pub const MAX_JOB_BYTES: usize = 300;
 /// The most markers that a run's test counts are broken down by.
 const MAX_MARKERS: usize = 40;
+/// The longest address of artifacts, in bytes.
+const MAX_ADDRESS: usize = 512;
 /// The longest name that an entry shows.
 const MAX_NAME: usize = 100;
 
@@ -54,6 +61,22 @@ pub struct Facts<'a> {
     pub commit: Option<CommitSha>,
     /// When it began.
     pub started: Option<Timestamp>,
+    /// Where what its jobs leave is kept.
+    pub artifacts: Option<String>,
+}
+
+/// Where what the run's jobs leave is kept: the address of its list in the store. `None`: they leave nothing, or there
+/// is no store.
+#[must_use]
+pub fn kept_at(observed: &Observed, definition: &Definition, settings: &Settings) -> Option<String> {
+    let store = settings.artifacts.as_ref()?;
+    let mut jobs = definition.pipeline.jobs.iter().chain(&definition.pipeline.finally);
+    if !jobs.any(|job| needs_collector(&lowered(job))) {
+        return None;
+    }
+    let (namespace, name) = (observed.run.namespace()?, observed.run.name_any());
+    let address = format!("{}/v1/artifacts/{namespace}/{name}", store.url.trim_end_matches('/'));
+    (address.len() <= MAX_ADDRESS).then_some(address)
 }
 
 /// The status, from the facts and what it said before.
@@ -78,7 +101,7 @@ pub fn of(observed: &Observed, facts: Facts<'_>, now: Timestamp) -> RunStatus {
         progress: (!jobs.is_empty()).then(|| format!("{finished}/{}", jobs.len())),
         tests: tests_of(facts.cells).or(before.tests.filter(|_| facts.cells.is_empty())),
         coverage: coverage_of(facts.cells).or(before.coverage.filter(|_| facts.cells.is_empty())),
-        artifacts: before.artifacts,
+        artifacts: facts.artifacts.or(before.artifacts),
         jobs,
     }
 }
