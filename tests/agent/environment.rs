@@ -143,6 +143,19 @@ fn what_pip_installed_once_runs_where_it_is_brought() {
 }
 
 #[test]
+fn modules_of_the_repository_do_not_take_the_place_of_pythons_own() {
+    let spoils = "import pathlib\npathlib.Path(__file__).with_name('ran').write_text('x')\nraise SystemExit(0)\n";
+    let names = ["pip.py", "pip/__main__.py", "compileall.py", "site.py", "sitecustomize.py", "zipfile.py"];
+    let mut files: Vec<(&str, &str)> = names.map(|name| (name, spoils)).to_vec();
+    files.push(("requirements.txt", "# nothing\n"));
+    let installed = Installed::of(&files, "requirements.txt");
+    assert!(installed.output.status.success(), "{:?}", installed.output);
+    let ran = |folder: &str| installed.directory.path().join(folder).join("ran").exists();
+    assert!(!ran("") && !ran("pip"), "the commit's code would be part of an environment that its files name");
+    assert!(installed.directory.path().join(".timetracker/environment.tar.gz").exists());
+}
+
+#[test]
 fn what_pip_can_not_find_is_told_in_one_line() {
     let installed = Installed::of(&[("requirements.txt", "timetracker-no-such-package==0.0.1\n")], "requirements.txt");
     assert_eq!(installed.output.status.code(), Some(1));

@@ -17,7 +17,8 @@ FILES
 # On the same volume, so that nothing is copied twice.
 export TMPDIR="$ENVIRONMENT/.tmp"
 mkdir -p "$TMPDIR"
-python -m pip install --target "$ENVIRONMENT" --no-cache-dir --no-compile --no-input --disable-pip-version-check \
+# Isolated: the working directory is the repository, and a pip.py of its own would be run instead.
+python -I -m pip install --target "$ENVIRONMENT" --no-cache-dir --no-compile --no-input --disable-pip-version-check \
     --progress-bar off "$@" 2> "$HOME/pip.log" || failed=$?
 cat "$HOME/pip.log" >&2
 if [ -n "${failed:-}" ]; then
@@ -30,7 +31,7 @@ if [ ! -e "$ENVIRONMENT/sitecustomize.py" ]; then
         > "$ENVIRONMENT/sitecustomize.py"
 fi
 # Once here instead of at every start: where it is used, nothing can be written. What does not compile is not imported.
-python -m compileall -q -j 2 --invalidation-mode unchecked-hash "$ENVIRONMENT" > "$HOME/compile.log" 2>&1 || true
+python -I -m compileall -q -j 2 --invalidation-mode unchecked-hash "$ENVIRONMENT" > "$HOME/compile.log" 2>&1 || true
 /timetracker/bin/timetracker-agent --termination-message "$packed" \
     environment pack --from "$ENVIRONMENT" --to "$ARCHIVE" || fail "$(cat "$packed")"
 cat "$packed"
