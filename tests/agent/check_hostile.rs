@@ -238,10 +238,7 @@ fn a_linter_that_answers_nonsense_is_no_clean_bill() {
 fn told_to_stop_it_stops_and_says_so() {
     let (postgres, trees) = (Postgres::start(), trees("def attack():\n    sql('select pg_sleep(3600)')\n"));
     let started = agent(&trees, &postgres).start();
-    crate::support::waiting::wait_for("the upgrade to be in its statement", || {
-        let sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
-        (postgres.sql(sleeping) == "1").then_some(())
-    });
+    crate::support::waiting::wait_for("the upgrade to be in its statement", || (postgres.asleep() == 1).then_some(()));
     started.signal(rustix::process::Signal::TERM);
     let finished = started.finish();
     assert!(finished.report.contains("Interrupted"), "{}", finished.report);

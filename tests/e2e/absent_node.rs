@@ -38,6 +38,15 @@ fn signal(process: u32, name: &str) {
     output(program("kill").args([&format!("-{name}"), &process.to_string()]));
 }
 
+/// Asks the node controller to take the pods of the silent node away, as it does by itself where other nodes are left.
+///
+/// Of a cluster that lost all its nodes at once it believes that the fault is its own: then it takes this taint away
+/// again in the very pass that wanted it. It does so only once, and again when the node is back.
+fn give_up_the_node() {
+    let taint = "node.kubernetes.io/unreachable=:NoExecute";
+    output(program("kubectl").args(["taint", "node", "--all", "--overwrite", taint]));
+}
+
 fn node_is_ready() -> bool {
     let fields = "--output=jsonpath={.items[0].status.conditions[?(@.type==\"Ready\")].status}";
     output(program("kubectl").args(["get", "nodes", fields])).trim() == "True"
@@ -63,6 +72,12 @@ async fn a_job_whose_node_falls_silent_is_lost_and_not_taken_for_a_success() {
         .await;
         let stopped = Stopped::kubelet();
         until("the node to count as unreachable", 120, || !node_is_ready()).await;
+        until("the job's pod to be taken away", 60, || {
+            give_up_the_node();
+            let deletions = "--output=jsonpath={.items[*].metadata.deletionTimestamp}";
+            !stage.kubectl(&["get", "pods", deletions]).is_empty()
+        })
+        .await;
         let status = ended(&stage).await;
         drop(stopped);
         let lost = job(&status, "lost");

@@ -126,6 +126,13 @@ impl Postgres {
         format!("postgresql://app:s3cret%2F%40%3A@127.0.0.1:{}/{name}", self.port)
     }
 
+    /// How many of the app's sessions are asleep in a statement, seen from another database: who looks on from inside
+    /// the app's own may be ended with its sessions.
+    pub fn asleep(&self) -> usize {
+        let statement = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+        self.sql_in("postgres", statement).parse().unwrap()
+    }
+
     fn sql_in(&self, database: &str, statement: &str) -> String {
         let output = Command::new(Self::psql())
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "app"])
