@@ -9,7 +9,7 @@ use crate::api::pipeline::{JobDefaults, PipelineSpec};
 
 /// The most jobs of a pipeline, `finally` included.
 pub const MAX_JOBS: usize = 144;
-/// The most cells of a run; those that make environments are not counted.
+/// The most cells of a run. A job without a matrix is one; those that make environments are not counted.
 pub const MAX_CELLS: usize = 256;
 /// The most different environments of a pipeline.
 pub const MAX_ENVIRONMENTS: usize = 8;
@@ -35,7 +35,9 @@ pub enum GraphError {
     #[error("spec.jobs: {0} jobs, at most {MAX_JOBS} are possible; split the pipeline")]
     TooManyJobs(usize),
     /// Too many cells.
-    #[error("spec.jobs: the matrices have more than {MAX_CELLS} cells in all; remove values")]
+    #[error(
+        "spec.jobs: more than {MAX_CELLS} cells in all, each job without a matrix being one; remove values or jobs"
+    )]
     TooManyCells,
     /// Too many environments.
     #[error("spec.jobs: more than {MAX_ENVIRONMENTS} different environments; let jobs share them")]
