@@ -1,5 +1,7 @@
 //! Child processes: started in a group of their own, watched, stopped with a grace, their output passed on.
 
+mod orphans;
+
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,13 +11,15 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until, timeout};
+
+use orphans::Orphans;
 
 /// How long output may still come after the command has ended, from processes that left its group.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -201,6 +205,7 @@ impl Running {
     ) -> io::Result<Ended> {
         let mut children = signal(SignalKind::child())?;
         let deadline = tokio::time::Instant::from_std(self.started) + limits.timeout;
+        let mut orphans = Orphans::of(self.group);
         let mut stopped = None;
         let mut kill_at = None;
         tokio::pin!(abandoned);
@@ -226,7 +231,8 @@ impl Running {
                     // Again until it is seen: a process may be held in the kernel.
                     kill_at = Some(tokio::time::Instant::now() + Duration::from_secs(1));
                 }
-                _ = children.recv() => self.reap_orphans(),
+                _ = children.recv() => orphans.child_ended(),
+                () = orphans.due() => orphans.look(),
             }
         };
         let elapsed = self.started.elapsed();
@@ -235,7 +241,7 @@ impl Running {
         if drained.is_err() {
             self.output.abort();
         }
-        self.reap_orphans();
+        orphans.look();
         Ok(Ended { code: code_of(status), stopped, elapsed })
     }
 
@@ -243,29 +249,6 @@ impl Running {
         // The only failure is that nobody is left in the group.
         let _ = kill_process_group(self.group, signal);
     }
-
-    /// As process 1 we inherit the orphans of the container: without this they would stay as zombies.
-    fn reap_orphans(&self) {
-        // By their ids, for the command's own status belongs to the runtime.
-        while let Some(orphan) = first_orphan(self.group) {
-            if waitpid(Some(orphan), WaitOptions::NOHANG).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// A child of ours that has ended and is not `command`.
-fn first_orphan(command: Pid) -> Option<Pid> {
-    let own = std::process::id().to_string();
-    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()).and_then(Pid::from_raw)?;
-        let status = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The name in parentheses may itself contain some; state and parent stand behind the last one.
-        let mut fields = status.rsplit_once(')')?.1.split_ascii_whitespace();
-        let (state, parent) = (fields.next()?, fields.next()?);
-        (state == "Z" && parent == own && pid != command).then_some(pid)
-    })
 }
 
 async fn at(instant: Option<tokio::time::Instant>) {

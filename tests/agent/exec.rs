@@ -122,3 +122,39 @@ fn a_line_of_100_megabytes_and_invalid_text_need_bounded_memory() {
     let size = |name: &str| std::fs::metadata(logs.path().join(name)).unwrap().len();
     assert_eq!((size("head.log"), size("tail.previous.log")), (262_144, 262_144));
 }
+
+/// The agent as the parent of all orphans of its command, as process 1 of a container is.
+const INHERITING: &str = "import ctypes, os, sys
+ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])";
+
+fn inheriting(logs: &Path, timeout: &str, script: &str) -> Agent {
+    let agent = Agent::new(["exec", "--log-dir", logs.to_str().unwrap(), "--timeout", timeout, "--grace", "1s"]);
+    agent.arguments(["--", "/bin/sh", "-c", script]).through(["python3", "-c", INHERITING])
+}
+
+#[test]
+fn a_storm_of_orphans_keeps_neither_the_timeout_nor_the_output_waiting() {
+    let logs = tempfile::tempdir().unwrap();
+    // It would go on for minutes.
+    let storm = "storm() { for round in $(seq 2000); do (sleep 0 &); done; }; trap '' TERM
+storm & storm & storm & storm & while :; do echo output; sleep 0.1; done";
+    let started = std::time::Instant::now();
+    let finished = inheriting(logs.path(), "1s", storm).run();
+    assert!(finished.report::<ExecReport>().timed_out);
+    assert_eq!(finished.code, Some(137));
+    assert!(finished.stdout.matches("output").count() > 3, "{}", finished.stdout);
+    assert!(started.elapsed().as_secs() < 12, "{:?}", started.elapsed());
+}
+
+#[test]
+fn orphans_that_have_ended_are_reaped() {
+    let logs = tempfile::tempdir().unwrap();
+    // Those of which the agent is the parent, and that wait to be reaped; it itself is the shell's parent.
+    let script = "for round in $(seq 50); do (sleep 0 &); done
+for round in $(seq 200); do
+  left=$(cat /proc/[0-9]*/stat 2>/dev/null | grep -c \") Z $PPID \"); [ $left = 0 ] && echo none left && exit; sleep 0.1
+done; echo $left left";
+    let finished = inheriting(logs.path(), "60s", script).run();
+    assert_eq!(finished.stdout, "none left\n", "{}", finished.stderr);
+}

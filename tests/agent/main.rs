@@ -76,6 +76,16 @@ impl Agent {
         self
     }
 
+    /// Has it started by another program, which becomes it.
+    pub fn through<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg(self.command.get_program()).args(self.command.get_args());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = command;
+        self
+    }
+
     /// Throws its output away.
     pub fn discard_output(&mut self) {
         self.command.stdout(Stdio::null()).stderr(Stdio::null());
