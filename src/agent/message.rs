@@ -233,6 +233,7 @@ impl Report for CollectReport {
             migration.shorten(limit);
         }
         self.problem = self.problem.take().map(|problem| cut(&problem, limit));
+        self.finding = self.finding.take().map(|finding| cut(&finding, limit));
         self.flaky = std::mem::take(&mut self.flaky).iter().map(|name| cut(name, limit)).collect();
         // Markers are worth less than outputs and counts: they go first, those with fewest tests before the others.
         let keep = if limit >= 400 { usize::MAX } else { limit / 10 };

@@ -3,12 +3,15 @@
 //! Kubelet shares 12 KiB of termination messages among all containers of a pod, so a report stays under
 //! [`MAX_REPORT_BYTES`]; whatever may be longer is cut by the agent before it writes.
 
+mod findings;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::api::names::{CommitSha, Digest, Revisions};
 use crate::schema::check::{StepName, Verdict};
+pub use findings::FindingCounts;
 
 /// The longest report, in bytes.
 pub const MAX_REPORT_BYTES: usize = 2_000;
@@ -426,6 +429,12 @@ pub struct CollectReport {
     pub coverage: Option<u32>,
     /// How many files of raw coverage data the job left.
     pub coverage_data: u32,
+    /// What scanners found, of all SARIF reports together; absent without any such report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<FindingCounts>,
+    /// The first of the most serious findings: rule, file, line and message, at most 100 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finding: Option<String>,
     /// `$OUTPUTS` lines by name; names and values bounded.
     pub outputs: BTreeMap<String, String>,
     /// Digest of the uploaded summary.

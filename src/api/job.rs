@@ -233,7 +233,7 @@ pub enum ReportKind {
     JUnit,
     /// `coverage*.xml` in Cobertura's format, and raw coverage data.
     Coverage,
-    /// `*.sarif`.
+    /// `*.sarif` and `*.sarif.json` of scanners, SARIF 2.1.0.
     SARIF,
 }
 

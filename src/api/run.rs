@@ -236,7 +236,7 @@ impl JobPhase {
 /// Why a job failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum FailureClass {
-    /// The command ended with another exit code than 0.
+    /// The command ended with another exit code than 0, or left no SARIF report that can be read where it had to.
     CommandFailure,
     /// JUnit says that tests failed.
     TestFailure,
@@ -246,7 +246,7 @@ pub enum FailureClass {
     CoverageBelowThreshold,
     /// The image could not be built.
     BuildFailure,
-    /// The scan found vulnerabilities at or above the threshold.
+    /// A scan found something: of the level `error` in a SARIF report, or of any level by a command that failed.
     VulnerabilitiesFound,
     /// The container used more memory than its limit.
     OutOfMemory,

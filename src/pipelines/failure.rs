@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::environments::ERROR_OUTPUT;
+use super::findings;
 use super::result::{JobResult, Stop};
 use super::steps::CoverageGoal;
 use crate::agent::report::{
@@ -169,25 +170,28 @@ fn of_success(report: Option<&CollectReport>, expected: &Expectations) -> JobRes
             JobResult::failed(FailureClass::Infrastructure, &format!("the environment was not kept: {problem}"))
         });
     }
-    let must_report = counts_tests(expected) || expected.coverage.is_some();
+    let scans = findings::are_expected(expected);
+    let must_report = counts_tests(expected) || scans || expected.coverage.is_some();
     let Some(report) = report else {
         return if must_report {
             JobResult::failed(
                 FailureClass::Infrastructure,
-                "the command ended with 0, but the collector left no report: its tests and coverage can't be proved",
+                "the command ended with 0, but the collector left no report: what it had to report can't be proved",
             )
         } else {
             JobResult::succeeded()
         };
     };
     let tests = counts_tests(expected).then(|| of_reported_tests(report)).flatten();
+    let scan = scans.then(|| findings::of_success(report)).flatten();
     let coverage = expected.coverage.and_then(|goal| of_coverage(report, goal));
     let unmeasured =
         expected.reports.contains(&ReportKind::Coverage) && report.coverage.is_none() && report.coverage_data == 0;
-    tests.or(coverage).unwrap_or_else(|| match report.problem.as_deref() {
-        Some(problem) => JobResult::succeeded().noted(problem),
-        None if unmeasured => JobResult::succeeded().noted("no coverage in $REPORTS; run the tests with --cov"),
-        None => JobResult::succeeded(),
+    tests.or(scan).or(coverage).unwrap_or_else(|| {
+        let found = scans.then(|| findings::told(report)).flatten();
+        let unmeasured = unmeasured.then_some("no coverage in $REPORTS; run the tests with --cov");
+        let notes = found.as_deref().into_iter().chain(report.problem.as_deref().or(unmeasured));
+        notes.fold(JobResult::succeeded(), |result, note| result.noted(note))
     })
 }
 
@@ -319,7 +323,12 @@ fn of_exit(
             let text = format!("no test was run, exit code {}: check markers and paths", end.exit_code);
             JobResult::failed(FailureClass::NoTestsCollected, &text)
         }
-        Some(_) | None => JobResult::failed(FailureClass::CommandFailure, &format!("exit code {}", end.exit_code)),
+        Some(_) | None => report
+            .filter(|_| findings::are_expected(expected))
+            .and_then(|report| findings::of_exit(report, end.exit_code))
+            .unwrap_or_else(|| {
+                JobResult::failed(FailureClass::CommandFailure, &format!("exit code {}", end.exit_code))
+            }),
     }
 }
 

@@ -16,6 +16,7 @@ mod environment;
 mod environments;
 mod expressions;
 mod failure;
+mod findings;
 mod gate;
 mod graph;
 mod history;

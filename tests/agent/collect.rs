@@ -171,3 +171,45 @@ fn a_hostile_report_is_a_problem_and_is_never_counted() {
     assert_eq!(report.tests, None);
     assert!(report.problem.unwrap().contains("report `junit.xml` is unreadable"));
 }
+
+fn sarif(level: &str) -> String {
+    format!(
+        r#"{{"version":"2.1.0","runs":[{{"tool":{{"driver":{{"name":"s"}}}},"results":[{{"ruleId":"R1","level":"{level}",
+        "message":{{"text":"bad\u001b[31m"}},"locations":[{{"physicalLocation":{{"artifactLocation":{{"uri":"app/a.py"}},
+        "region":{{"startLine":3}}}}}}]}}]}}]}}"#
+    )
+}
+
+#[test]
+fn findings_of_scanners_are_counted_and_named() {
+    let (volume, (url, stored)) = (volume(), store("201 Created"));
+    fs::create_dir_all(volume.path().join("reports/retry-1")).unwrap();
+    fs::write(volume.path().join("reports/a.sarif"), sarif("note")).unwrap();
+    fs::write(volume.path().join("reports/b.sarif.json"), sarif("warning")).unwrap();
+    // The script ran again: of one name, the last report counts.
+    fs::write(volume.path().join("reports/retry-1/a.sarif"), sarif("error")).unwrap();
+    let report: CollectReport = collect(volume.path(), &url, &["--reruns", "1"]).report();
+    let counts = report.findings.unwrap();
+    assert_eq!((counts.errors, counts.warnings, counts.notes, counts.unread), (1, 1, 0, 0));
+    assert_eq!(report.finding.as_deref(), Some("R1 app/a.py:3: bad\u{fffd}[31m"));
+    let stored = stored.lock().unwrap();
+    let summary: serde_json::Value =
+        serde_json::from_slice(&stored["/v1/artifacts/ci/run-1/unit-tests/summary.json"].1).unwrap();
+    assert_eq!(summary["findingCounts"]["errors"], 1);
+    assert_eq!(summary["findings"][0]["file"], "app/a.py");
+    assert_eq!((&summary["findings"][0]["line"], &summary["findings"][1]["level"]), (&3.into(), &"warning".into()));
+}
+
+#[test]
+fn a_sarif_report_of_200_megabytes_is_not_read_and_spoils_no_other_report() {
+    let (volume, (url, _)) = (volume(), store("201 Created"));
+    fs::write(volume.path().join("reports/b.sarif"), sarif("note")).unwrap();
+    fs::File::create(volume.path().join("reports/a.sarif")).unwrap().set_len(200 << 20).unwrap();
+    symlink("b.sarif", volume.path().join("reports/c.sarif")).unwrap();
+    let report: CollectReport = collect(volume.path(), &url, &["--upload-timeout", "1s"]).report();
+    assert_eq!(report.tests.unwrap().run(), 2);
+    let counts = report.findings.unwrap();
+    assert_eq!((counts.notes, counts.unread), (1, 1));
+    let problem = report.problem.unwrap();
+    assert!(problem.contains("report `a.sarif` is unreadable: longer than 33554432 bytes"), "{problem}");
+}

@@ -3,11 +3,13 @@
 //! It waits to be told to stop, which kubelet does when the job's container has ended. It reports before it uploads
 //! and again afterwards: an upload that outlives the pod's grace costs artifacts, never the result.
 
+mod bounded;
 mod cobertura;
 pub(super) mod files;
 mod markers;
 mod outputs;
 mod reports;
+mod sarif;
 pub(super) mod store;
 mod tally;
 
@@ -81,6 +83,8 @@ pub(super) async fn collect(
             .map(|test| shortened(&secrets.scrub(&test.name), MAX_NAME_BYTES))
             .collect(),
         markers: summary.markers.clone(),
+        findings: summary.finding_counts,
+        finding: summary.findings.first().map(|finding| shortened(&secrets.scrub(&finding.told()), MAX_NAME_BYTES)),
         coverage: summary.coverage,
         coverage_data: options.reports.as_deref().map(coverage_data).unwrap_or_default(),
         migration: options.reports.as_deref().and_then(migration),

@@ -2,7 +2,7 @@
 //! before it is parsed, and counts are counted, never taken from an attribute that claims them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::cobertura::{self, Lines};
 use super::files::{Entry, Folder, Found};
+use super::sarif::{Finding, Findings};
 use super::tally::Tally;
-use crate::agent::report::{MarkerCounts, TestCounts, rerun_folder};
+use crate::agent::report::{FindingCounts, MarkerCounts, TestCounts, rerun_folder};
 
 /// The longest report, in bytes.
 const MAX_REPORT_BYTES: u64 = 32 * 1024 * 1024;
@@ -24,6 +25,8 @@ const MAX_ELEMENTS: usize = 100_000;
 const MAX_COVERAGE_ELEMENTS: usize = 1_000_000;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_TAG_BYTES: usize = 256 * 1024;
+/// How many SARIF reports that can't be read are named.
+const MAX_PROBLEMS: usize = 100;
 /// How much the summary says of each test that it names.
 const MAX_TEXT_BYTES: usize = 2_000;
 
@@ -55,6 +58,10 @@ pub(super) struct Summary {
     pub(super) failures: Vec<FailedTest>,
     /// The first that failed, and passed when only what failed was run again; with what they said when they failed.
     pub(super) flaky: Vec<FailedTest>,
+    /// What scanners found, by level; absent without a SARIF report.
+    pub(super) finding_counts: Option<FindingCounts>,
+    /// The first findings, those of the level `error` before the others.
+    pub(super) findings: Vec<Finding>,
     /// What could not be read.
     pub(super) problems: Vec<String>,
 }
@@ -82,7 +89,7 @@ struct Counted {
     lines: Option<(u32, Lines)>,
 }
 
-/// Reads every `*.xml` below the folder. A script that may have been run again so often has further rounds' reports in
+/// Reads every `*.xml` and every `*.sarif` below the folder. A script that may have been run again so often has further rounds' reports in
 /// folders of their own.
 pub(super) fn read(directory: &Path, reruns: u32) -> Summary {
     let mut summary = Summary::default();
@@ -106,12 +113,11 @@ pub(super) fn read(directory: &Path, reruns: u32) -> Summary {
             .find(|round| folder.as_ref().is_some_and(|folder| folder.as_os_str() == rerun_folder(*round).as_str()))
     };
     let is_report = |path: &Path| path.extension().is_some_and(|extension| extension == "xml");
-    let mut found: Vec<(u32, Found)> = files
-        .into_iter()
-        .filter(|found| is_report(&found.path))
-        .map(|found| (round_of(&found.path).unwrap_or(0), found))
-        .collect();
-    found.sort_by_key(|(round, _)| *round);
+    let mut all: Vec<(u32, Found)> =
+        files.into_iter().map(|found| (round_of(&found.path).unwrap_or(0), found)).collect();
+    all.sort_by_key(|(round, _)| *round);
+    summary.scan(&folder, &all);
+    let found = all.into_iter().filter(|(_, found)| is_report(&found.path));
     let mut total = 0_u64;
     let mut counted = Counted { tally: Tally::new(reruns > 0), lines: None };
     for (round, found) in found {
@@ -136,6 +142,41 @@ pub(super) fn read(directory: &Path, reruns: u32) -> Summary {
 }
 
 impl Summary {
+    /// Reads the SARIF reports. A scanner whose script ran again has scanned the same again: of one name, the last counts.
+    fn scan(&mut self, folder: &Folder, found: &[(u32, Found)]) {
+        let is_sarif = |path: &str| path.ends_with(".sarif") || path.ends_with(".sarif.json");
+        let mut reports: BTreeMap<PathBuf, &Found> = BTreeMap::new();
+        for (round, found) in found.iter().filter(|(_, found)| found.path.to_str().is_some_and(is_sarif)) {
+            let within = if *round == 0 { None } else { found.path.strip_prefix(rerun_folder(*round)).ok() };
+            reports.insert(within.unwrap_or(&found.path).to_owned(), found);
+        }
+        if reports.is_empty() {
+            return;
+        }
+        let (mut findings, mut total) = (Findings::default(), 0_u64);
+        for found in reports.into_values() {
+            // A file is as long as it says it is, or it is not read to its end.
+            let size = found.size.min(MAX_REPORT_BYTES);
+            total = total.saturating_add(size);
+            let read = if total > MAX_TOTAL_BYTES {
+                Err(format!("all together are longer than {MAX_TOTAL_BYTES} bytes"))
+            } else {
+                let text = folder.read(&found.path, MAX_REPORT_BYTES).map_err(|error| error.to_string());
+                text.and_then(|text| findings.add(&text).map_err(|error| error.to_string()))
+            };
+            if let Err(error) = read {
+                findings.unread();
+                if self.problems.len() < MAX_PROBLEMS {
+                    self.problems.push(format!("report `{}` is unreadable: {error}", found.path.display()));
+                }
+            }
+        }
+        let (counts, named, problems) = findings.close();
+        self.finding_counts = Some(counts);
+        self.findings = named;
+        self.problems.extend(problems);
+    }
+
     fn add(&mut self, text: &[u8], round: u32, counted: &mut Counted) -> Result<(), ReportError> {
         match inspect(text)? {
             Kind::Coverage => {
