@@ -85,6 +85,13 @@ impl ActError {
     }
 }
 
+/// The API server's words on why it refused an object, without the object's name, which they begin with.
+#[must_use]
+pub fn refusal_words(message: &str) -> &str {
+    let after = |sign: &str| message.split_once(sign).map(|(_, words)| words.trim());
+    after(" is forbidden: ").or_else(|| after(" is invalid: ")).filter(|words| !words.is_empty()).unwrap_or(message)
+}
+
 fn described(verb: &str, target: &Target) -> String {
     format!("{verb} {} {}/{}", target.resource.kind, target.namespace, target.name)
 }
@@ -285,6 +292,15 @@ mod tests {
         assert!(!is_ours(&stranger, &wanted, "h"));
         assert!(!is_ours(&earlier_owner, &wanted, "h"), "a recreated resource of the same name has another uid");
         assert!(is_ours(&wanted.clone(), &wanted, "h"));
+    }
+
+    #[test]
+    fn a_refusal_is_told_without_the_name_that_it_begins_with() {
+        let words = refusal_words("pods \"a-x7\" is forbidden: exceeded quota: few, requested: pods=1");
+        assert_eq!(words, "exceeded quota: few, requested: pods=1");
+        let words = refusal_words("Job.batch \"a\" is invalid: spec.template: Invalid value: \"2\": must be less");
+        assert_eq!(words, "spec.template: Invalid value: \"2\": must be less");
+        assert_eq!(refusal_words("no"), "no");
     }
 
     #[test]

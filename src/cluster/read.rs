@@ -100,6 +100,20 @@ impl Cluster {
         Ok(self.bounded(what, api.list(&parameters)).await?.items)
     }
 
+    /// The objects with these fields as the API server has them now, at most a hundred.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer.
+    pub async fn select<K>(&self, namespace: &str, fields: &str) -> Result<Vec<K>, ReadError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let what = format!("{} {namespace}/[{fields}]", K::plural(&()));
+        let parameters = ListParams::default().fields(fields).limit(100);
+        Ok(self.bounded(what, api.list(&parameters)).await?.items)
+    }
+
     /// All objects with these labels in all namespaces as the API server has them now.
     ///
     /// # Errors

@@ -1,11 +1,16 @@
 //! Objects that a pod's volumes name. Kubelet waits for a missing one without a word in the pod's status, so it is
-//! looked up. A missing claim needs no look: the scheduler tells.
+//! looked up. A missing claim needs no look: the scheduler tells. Nor does a Job's status say why it has no pod: only an
+//! Event does.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Secret, Volume};
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
 
+use super::act::refusal_words;
 use super::{Cluster, ReadError};
 
 /// How long a pod may start before it is asked what it waits for: most start sooner.
@@ -92,6 +97,29 @@ impl Cluster {
             }
         }
         Ok(None)
+    }
+
+    /// What the Job controller said last of a pod of this Job that the API server would not let it make. `None`: nothing, or
+    /// this operator may not read Events.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer.
+    pub async fn why_unmade(&self, job: &Job) -> Result<Option<String>, ReadError> {
+        let (Some(namespace), Some(uid)) = (job.namespace(), job.uid()) else { return Ok(None) };
+        let fields = format!("reason=FailedCreate,regarding.uid={uid}");
+        let events = match self.select::<Event>(&namespace, &fields).await {
+            Ok(events) => events,
+            // It is only asked for a better word.
+            Err(error) if error.reason() == "Forbidden" => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let newest = events.into_iter().max_by_key(|event| {
+            let repeated = event.series.as_ref().map(|series| series.last_observed_time.0);
+            let told = event.deprecated_last_timestamp.as_ref().map(|time| time.0);
+            repeated.or(told).or(event.event_time.as_ref().map(|time| time.0))
+        });
+        let note = newest.and_then(|event| event.note);
+        Ok(note.map(|note| refusal_words(note.strip_prefix("Error creating: ").unwrap_or(&note)).to_owned()))
     }
 }
 

@@ -12,12 +12,14 @@ use super::result::{JobResult, Stop, annotation};
 use crate::api::run::{FailureClass, JobPhase};
 use crate::cluster::{patience_left, references};
 use crate::plan::Next;
-use crate::workload::{Loss, PodPhase, WaitCause, Waiting, container_end, pod_phase};
+use crate::workload::{Loss, Lost, PodPhase, WaitCause, Waiting, container_end, pod_phase};
 
 /// How long a pod may wait for a node, or a Job for its pod, or a container for its start.
 pub const START_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How long a registry may fail to answer.
 const PULL_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// How soon a Job without a pod is looked at again.
+const UNMADE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a Secret or ConfigMap may be missing: GitOps tools create in any order.
 const REFERENCE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a service may fail beside the job before the attempt is given up.
@@ -55,7 +57,7 @@ pub struct Going {
     /// Why it must be stopped now by its own rules.
     pub stop: Option<(FailureClass, String)>,
     /// How its pod is being taken away, when that is to be written down.
-    pub loss: Option<Loss>,
+    pub loss: Option<Lost>,
 }
 
 impl Going {
@@ -89,14 +91,15 @@ pub fn judge(job: &Job, pod: Option<&Pod>, expected: &Expectations, now: Timesta
                     over(failure::of_end(&end, pod, stop.as_ref(), expected))
                 }
             }
-            None => over(failure::of_loss(Loss::Deleted)),
+            None => over(failure::of_loss(&Lost::of(Loss::Deleted, None))),
         },
         PodPhase::Lost(seen) => {
             // A pod that is evicted shows why only as long as it is there.
-            let written: Option<Loss> = annotation(&job.metadata, names::LOSS_ANNOTATION);
-            let loss = written.filter(|_| seen == Loss::Deleted).unwrap_or(seen);
-            match lost(pod, loss, stop.as_ref(), now) {
-                Judgement::Going(going) if written.is_none() && loss != Loss::Deleted => {
+            let written: Option<Lost> = annotation(&job.metadata, names::LOSS_ANNOTATION);
+            let is_written = written.is_some();
+            let loss = written.filter(|_| seen == Loss::Deleted).unwrap_or_else(|| Lost::of(seen, pod));
+            match lost(pod, &loss, stop.as_ref(), now) {
+                Judgement::Going(going) if !is_written && loss.how != Loss::Deleted => {
                     Judgement::Going(Going { loss: Some(loss), ..going })
                 }
                 judgement @ (Judgement::Going(_) | Judgement::Over { .. }) => judgement,
@@ -148,7 +151,8 @@ fn collecting(ended: Option<Timestamp>, now: Timestamp) -> Judgement {
 }
 
 /// What is left of `limit` since then; an unknown start leaves all of it.
-fn remaining(since: Option<Timestamp>, limit: Duration, now: Timestamp) -> Duration {
+#[must_use]
+pub fn remaining(since: Option<Timestamp>, limit: Duration, now: Timestamp) -> Duration {
     let passed = since.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
     limit.saturating_sub(Duration::try_from(passed).unwrap_or_default())
 }
@@ -157,15 +161,55 @@ fn no_pod(job: &Job, stop: Option<&Stop>, now: Timestamp) -> Judgement {
     match stop {
         // The Job is suspended: no pod will come.
         Some(stop) => over(stop.result()),
-        None => limited(
-            JobPhase::Starting,
-            job.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            START_LIMIT,
-            now,
-            FailureClass::Unschedulable,
-            "no pod was made for 15 minutes: a quota may be used up or an admission policy refuses it",
-        ),
+        None => {
+            let since = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            let text = "no pod was made for 15 minutes: see `kubectl describe job`";
+            let judged = limited(JobPhase::Starting, since, START_LIMIT, now, FailureClass::Unschedulable, text);
+            // Why there is none is asked, should there still be none then.
+            let early = patience_left(since, now);
+            let look = Next::After(if early.is_zero() { UNMADE_INTERVAL } else { early });
+            match judged {
+                Judgement::Going(going) if going.stop.is_none() => {
+                    Judgement::Going(Going { message: None, look: going.look.sooner(look), ..going })
+                }
+                judged @ (Judgement::Going(_) | Judgement::Over { .. }) => judged,
+            }
+        }
     }
+}
+
+/// The judgement on an attempt of which the API server lets the Job controller make no pod, in the controller's words.
+#[must_use]
+pub fn unmade(judgement: Judgement, job: &Job, why: Option<&str>, now: Timestamp) -> Judgement {
+    let (Judgement::Going(going), Some(why)) = (&judgement, why) else {
+        return judgement;
+    };
+    if going.stopping {
+        return judgement;
+    }
+    let (class, limit) = unmade_class(why);
+    let since = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    match limited(JobPhase::Starting, since, limit, now, class, &format!("no pod can be made: {why}")) {
+        Judgement::Going(going) => {
+            Judgement::Going(Going { look: going.look.sooner(Next::After(UNMADE_INTERVAL)), ..going })
+        }
+        over @ Judgement::Over { .. } => over,
+    }
+}
+
+/// What the API server's refusal of a pod means, and how long it may last: that a quota is used up passes, what does not exist or is not allowed
+/// must be corrected, and all else may be the cluster's own trouble.
+fn unmade_class(why: &str) -> (FailureClass, Duration) {
+    const MISTAKES: [&str; 6] = [
+        "error looking up service account",
+        "no PriorityClass with name",
+        "no RuntimeClass with name",
+        "violates PodSecurity",
+        "is invalid",
+        "denied the request",
+    ];
+    let is_mistake = !why.contains("exceeded quota") && MISTAKES.iter().any(|sign| why.contains(sign));
+    if is_mistake { (FailureClass::Configuration, REFERENCE_LIMIT) } else { (FailureClass::Unschedulable, START_LIMIT) }
 }
 
 fn while_waiting(pod: &Pod, waiting: &Waiting, stop: Option<&Stop>, now: Timestamp) -> Judgement {
@@ -232,7 +276,7 @@ fn while_running(since: Option<Timestamp>, expected: &Expectations, now: Timesta
 }
 
 /// A pod that is being taken away may still run: nothing follows it before it is gone.
-fn lost(pod: Option<&Pod>, loss: Loss, stop: Option<&Stop>, now: Timestamp) -> Judgement {
+fn lost(pod: Option<&Pod>, loss: &Lost, stop: Option<&Stop>, now: Timestamp) -> Judgement {
     if let Some(pod) = pod.filter(|pod| !is_terminal(pod)) {
         match pod.metadata.deletion_timestamp.as_ref() {
             Some(due) => {

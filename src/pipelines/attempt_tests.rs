@@ -99,6 +99,88 @@ fn a_failed_command_is_told_with_its_evidence(
     assert!(told.message.unwrap().contains(evidence));
 }
 
+/// The report of a command that ended by itself, in a pod that its own deadline ended later: only that ends what an
+/// injected container keeps alive.
+#[rstest]
+#[case(3, false, FailureClass::CommandFailure, "exit code 3")]
+#[case(143, true, FailureClass::DeadlineExceeded, "timeout of 60 s")]
+fn a_pod_that_its_deadline_ended_tells_how_its_command_ended(
+    #[case] code: i32,
+    #[case] terminated: bool,
+    #[case] class: FailureClass,
+    #[case] evidence: &str,
+) {
+    let report = json!({"exitCode": code, "timedOut": false, "terminated": terminated, "seconds": 5,
+        "memoryPeak": null, "logBytes": 0});
+    let mut pod = pod("Failed", ended(code, "Error", &report.to_string()), json!({}));
+    pod.status.as_mut().unwrap().reason = Some("DeadlineExceeded".to_owned());
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(true, false), at(20)));
+    assert_eq!((told.failure, told.message.unwrap().contains(evidence)), (Some(class), true));
+}
+
+#[rstest]
+#[case(3, 5, FailureClass::CommandFailure)]
+#[case(137, 5, FailureClass::DeadlineExceeded)]
+#[case(3, 60, FailureClass::DeadlineExceeded)]
+fn a_plain_pod_that_its_deadline_ended_tells_how_its_command_ended(
+    #[case] code: i32,
+    #[case] seconds: i64,
+    #[case] class: FailureClass,
+) {
+    let mut status = ended(code, "Error", "");
+    status["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = json!(at(3 + seconds).to_string());
+    status["containerStatuses"][0]["state"]["terminated"]["startedAt"] = json!(at(3).to_string());
+    let mut pod = pod("Failed", status, json!({}));
+    pod.status.as_mut().unwrap().reason = Some("DeadlineExceeded".to_owned());
+    let told = result(judge(&job(json!({})), Some(&pod), &expected(false, false), at(200)));
+    assert_eq!(told.failure, Some(class), "{told:?}");
+}
+
+#[rstest]
+#[case(
+    "exceeded quota: few, requested: pods=1, used: pods=1, limited: pods=1",
+    START_LIMIT,
+    FailureClass::Unschedulable
+)]
+#[case(
+    "error looking up service account ns/typo: serviceaccount \"typo\" not found",
+    REFERENCE_LIMIT,
+    FailureClass::Configuration
+)]
+#[case(
+    "violates PodSecurity \"restricted:latest\": runAsNonRoot != true",
+    REFERENCE_LIMIT,
+    FailureClass::Configuration
+)]
+#[case("Internal error occurred: failed calling webhook \"w\": timeout", START_LIMIT, FailureClass::Unschedulable)]
+fn why_no_pod_can_be_made_is_told_and_fails_the_job_in_time(
+    #[case] why: &str,
+    #[case] limit: Duration,
+    #[case] class: FailureClass,
+) {
+    let job = job(json!({}));
+    let judged = |second: u64| {
+        let now = at(i64::try_from(second).unwrap());
+        still(unmade(judge(&job, None, &expected(true, false), now), &job, Some(why), now))
+    };
+    let early = judged(6);
+    assert_eq!((early.phase, early.stop.is_none()), (JobPhase::Starting, true));
+    assert_eq!(early.message, Some(format!("no pod can be made: {why}")));
+    assert!(matches!(early.look, Next::After(look) if look <= UNMADE_INTERVAL), "{:?}", early.look);
+    let late = judged(limit.as_secs());
+    assert_eq!(late.stop.map(|(class, _)| class), Some(class));
+}
+
+#[test]
+fn a_job_without_a_pod_says_nothing_that_is_not_known() {
+    let job = job(json!({}));
+    let early = still(judge(&job, None, &expected(true, false), at(1)));
+    assert_eq!((early.message, early.stop), (None, None));
+    assert!(matches!(early.look, Next::After(look) if look <= Duration::from_secs(5)), "{:?}", early.look);
+    let late = still(judge(&job, None, &expected(true, false), at(900)));
+    assert_eq!(late.stop.map(|(class, _)| class), Some(FailureClass::Unschedulable));
+}
+
 #[test]
 fn a_success_with_the_words_passed_is_a_success_by_its_exit_code_alone() {
     // OOM of a child that the script survived: reason OOMKilled, exit code 0.
@@ -489,10 +571,12 @@ fn an_eviction_is_written_down_while_the_pod_shows_it_and_told_when_it_is_gone()
     let mut evicted = pod("Running", disrupted, json!({}));
     evicted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(30)));
     let seen = still(judge(&job(json!({})), Some(&evicted), &expected(false, false), at(10)));
-    assert_eq!(seen.loss, Some(Loss::Evicted));
+    let loss = seen.loss.unwrap();
+    assert_eq!((loss.how, loss.words.as_str()), (Loss::Evicted, "node n"));
 
+    let written = serde_json::to_string(&loss).unwrap();
     let noted = |conditions: Value| -> Job {
-        let mut job = job(json!({ names::LOSS_ANNOTATION: "\"Evicted\"" }));
+        let mut job = job(json!({ names::LOSS_ANNOTATION: written }));
         job.status = serde_json::from_value(json!({ "conditions": conditions })).unwrap();
         job
     };
@@ -501,4 +585,5 @@ fn an_eviction_is_written_down_while_the_pod_shows_it_and_told_when_it_is_gone()
     let failed = noted(json!([{"type": "Failed", "status": "True"}]));
     let gone = result(judge(&failed, None, &expected(false, false), at(40)));
     assert_eq!(gone.failure, Some(FailureClass::Evicted));
+    assert!(gone.message.unwrap().ends_with("node n"));
 }

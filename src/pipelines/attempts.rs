@@ -16,7 +16,7 @@ use super::status::shown_name;
 use crate::api::job::{Effects, JobSpec};
 use crate::api::run::FailureClass;
 use crate::plan::Next;
-use crate::workload::Loss;
+use crate::workload::{Loss, Lost};
 
 /// How the attempts at one cell stand.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +56,8 @@ impl Attempts {
         let find = |name: &str| observed.jobs.iter().find(|job| job.name_any() == name);
         let newest_job = (1..=most).rev().find(|attempt| find(&name_of(*attempt)).is_some());
         let hinted = hinted_attempt(run, observed, cell).filter(|attempt| *attempt <= most);
-        let number = newest_job.max(hinted).unwrap_or(0);
+        let refused = (1..=most).rev().find(|attempt| refusal(observed, &name_of(*attempt)).is_some());
+        let number = newest_job.max(hinted).max(refused).unwrap_or(0);
         let claim = (effects == Effects::Once && number == 0).then(|| claim(observed, &name_of(1), now)).flatten();
         let mut attempts = Self { number, name: None, judgement: None, infrastructure: 0, other: 0 };
         if let Some(judgement) = claim {
@@ -68,10 +69,16 @@ impl Attempts {
                 Some(job) => {
                     let pod = pod_of(job, &observed.pods);
                     let lacks = pod.and_then(|pod| observed.lacking.get(&pod.name_any()));
-                    attempt::lacking(judge(job, pod, expected, now), pod, lacks.map(String::as_str), now)
+                    let judged = attempt::lacking(judge(job, pod, expected, now), pod, lacks.map(String::as_str), now);
+                    let unmade = observed.unmade.get(&name).filter(|_| pod.is_none());
+                    attempt::unmade(judged, job, unmade.map(String::as_str), now)
                 }
-                // The Job was there and is not any more: so is its pod.
-                None => Judgement::Over { result: failure::of_loss(Loss::Deleted), recorded: true },
+                None => {
+                    // Else the Job was there and is not any more: so is its pod.
+                    let result =
+                        refusal(observed, &name).unwrap_or_else(|| failure::of_loss(&Lost::of(Loss::Deleted, None)));
+                    Judgement::Over { result, recorded: true }
+                }
             };
             if let Judgement::Over { result, .. } = &judgement {
                 match result.failure {
@@ -95,6 +102,12 @@ fn hinted_attempt(run: &RunContext<'_>, observed: &Observed, cell: &str) -> Opti
     let attempt = hint.attempt.and_then(|attempt| u32::try_from(attempt).ok())?;
     let name = names::attempt_name(run.name, run.uid, cell, attempt);
     (hint.job.as_deref() == Some(name.as_str())).then_some(attempt)
+}
+
+/// The result of an attempt whose Job the API server refused to make for good.
+fn refusal(observed: &Observed, name: &str) -> Option<JobResult> {
+    let why = observed.run.metadata.annotations.as_ref()?.get(&names::refusal_annotation(name))?;
+    Some(JobResult::failed(FailureClass::Configuration, &format!("its Job can't be made: {why}")))
 }
 
 /// A claim without its Job: it may have run, so it never runs again by itself.

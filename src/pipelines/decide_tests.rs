@@ -22,6 +22,8 @@ fn observed(spec: Value, pipeline: Option<Value>) -> Observed {
         jobs: Vec::new(),
         pods: Vec::new(),
         lacking: std::collections::BTreeMap::new(),
+        unmade: std::collections::BTreeMap::new(),
+        held: std::collections::BTreeMap::new(),
         claims: Vec::new(),
         trust: None,
         policy: None,

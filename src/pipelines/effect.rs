@@ -13,7 +13,7 @@ use super::queue::Mark;
 use super::result::{JobResult, Outcome, Stop};
 use crate::api::run::PipelineRun;
 use crate::cluster::{Manifest, ManifestError, Target, Write};
-use crate::workload::Loss;
+use crate::workload::Lost;
 
 /// One change to the world.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +83,7 @@ pub enum Effect {
         /// The Job.
         job: String,
         /// How.
-        loss: Loss,
+        loss: Lost,
     },
     /// Writes down how an attempt ended.
     Record {
@@ -91,6 +91,18 @@ pub enum Effect {
         job: String,
         /// How.
         result: JobResult,
+    },
+    /// Writes down that an attempt's Job can never be made. On the run: there is nothing else that it could be written on.
+    Refuse {
+        /// The Job.
+        job: String,
+        /// Why.
+        why: String,
+    },
+    /// Takes back a claim whose Job the API server refused to make: nothing has run.
+    Unclaim {
+        /// The claim.
+        claim: String,
     },
     /// Writes down that a claimed job vanished.
     RecordClaim {
@@ -215,6 +227,8 @@ impl Effect {
                     "labels": { names::FINISHED_LABEL: "true" },
                 } }),
             },
+            Self::Refuse { job, why } => of_run(json!({ "annotations": { names::refusal_annotation(job): why } })),
+            Self::Unclaim { claim } => Write::Delete { target: Target::of::<ConfigMap>(namespace, claim), uid: None },
             Self::RecordClaim { claim, result } => Write::Merge {
                 target: Target::of::<ConfigMap>(namespace, claim),
                 patch: json!({ "metadata": { "annotations": { names::RESULT_ANNOTATION: text(result) } } }),
@@ -257,12 +271,26 @@ impl Effect {
             | Self::Suspend { .. }
             | Self::Lose { .. }
             | Self::Record { .. }
+            | Self::Refuse { .. }
+            | Self::Unclaim { .. }
             | Self::RecordClaim { .. }
             | Self::Finish { .. }
             | Self::Release { .. }
             | Self::Prune { .. }
             | Self::Expire { .. } => false,
         }
+    }
+
+    /// Whether it says whether the run waits for room.
+    #[must_use]
+    pub fn is_mark(&self) -> bool {
+        matches!(self, Self::Wait(_) | Self::Proceed)
+    }
+
+    /// Whether it claims what this Job does.
+    #[must_use]
+    pub fn claims(&self, job: &Job) -> bool {
+        matches!(self, Self::Claim(claim) if claim.metadata.name == job.metadata.name)
     }
 
     /// Whether the run is over with it.
@@ -291,6 +319,8 @@ impl Effect {
             Self::Suspend { job, .. } => format!("suspend job {job}"),
             Self::Lose { job, .. } => format!("write down that the pod of {job} is being taken away"),
             Self::Record { job, .. } => format!("record the result of {job}"),
+            Self::Refuse { job, .. } => format!("write down that {job} can't be made"),
+            Self::Unclaim { claim } => format!("take back the claim {claim}"),
             Self::RecordClaim { claim, .. } => format!("record that {claim} vanished"),
             Self::Finish { .. } => "finish the run".to_owned(),
             Self::Release { .. } => "release the run".to_owned(),

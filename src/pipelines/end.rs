@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 
 use super::attempts::linger;
@@ -19,9 +18,9 @@ use super::reuse::Reused;
 use super::settings::Settings;
 use super::status::{self, Facts, Situation};
 use super::walk::walk;
-use crate::api::conditions::{MAX_MESSAGE, printable};
+use crate::api::conditions::printable;
 use crate::api::duration::Period;
-use crate::api::run::{JobPhase, JobStatus};
+use crate::api::run::{FailureClass, JobPhase, JobStatus};
 use crate::plan::{Next, Plan};
 
 /// How long a finished run is kept when a trigger or the plugin made it and it does not say.
@@ -52,20 +51,6 @@ pub fn end(observed: &Observed, outcome: Outcome) -> Effect {
     }
 }
 
-/// The end of a run one of whose Jobs the API server refuses to make.
-#[must_use]
-pub fn unstartable(observed: &Observed, job: &Job, why: &str, now: Timestamp) -> Effect {
-    let cell = job.annotations().get(names::CELL_ANNOTATION).cloned().unwrap_or_default();
-    let message = format!("job {cell}: its Job can't be made: {why}. Correct the pipeline, then make a new run");
-    let outcome = Outcome {
-        phase: JobPhase::Failed,
-        reason: "Configuration".to_owned(),
-        message: printable(&message, MAX_MESSAGE),
-        completed: Timestamp::from_second(now.as_second()).unwrap_or(now),
-    };
-    end(observed, outcome)
-}
-
 /// A run that is over now: refused, or without its definition.
 #[must_use]
 pub fn over(observed: &Observed, outcome: Outcome, started: Option<&Started>, now: Timestamp) -> RunPlan {
@@ -86,10 +71,27 @@ pub fn over(observed: &Observed, outcome: Outcome, started: Option<&Started>, no
 pub fn outcome_of(observed: &Observed, cells: &[CellView], halt: Option<Halt>, now: Timestamp) -> Outcome {
     let stopped = matches!(halt, Some(Halt::Cancelled | Halt::Superseded));
     let outcome = status::outcome(cells, stopped, now);
+    if halt == Some(Halt::TimedOut) && outcome.phase == JobPhase::Cancelled {
+        return timed_out(cells, outcome);
+    }
     let newer = observed.run.annotations().get(names::SUPERSEDED_ANNOTATION);
     match newer.filter(|_| halt == Some(Halt::Superseded) && outcome.phase == JobPhase::Cancelled) {
         Some(newer) => begin::superseded(&printable(newer, 63), outcome.completed),
         None => outcome,
+    }
+}
+
+/// A run whose time was up before all its jobs had begun, none of which failed by itself.
+fn timed_out(cells: &[CellView], outcome: Outcome) -> Outcome {
+    let left = cells.iter().filter(|cell| cell.phase == JobPhase::Cancelled).count();
+    Outcome {
+        phase: JobPhase::Failed,
+        reason: FailureClass::DeadlineExceeded.as_str().to_owned(),
+        message: format!(
+            "the run took longer than its timeout: {left} of {} jobs were not run; raise the pipeline's timeout, or find room for its jobs",
+            cells.len()
+        ),
+        ..outcome
     }
 }
 

@@ -9,7 +9,7 @@ use super::graph::Cell;
 use super::inputs;
 use super::jobs::{RunContext, needs_collector};
 use super::names::variable;
-use super::pods::{HOME, OUTPUTS_FILE, REPORTS};
+use super::pods::{HOME, OUTPUTS_FILE, REPORTS, WORKSPACE};
 use super::services;
 use super::settings::Settings;
 use super::steps::Step;
@@ -67,6 +67,14 @@ pub fn of_job(
 ) -> Vec<EnvVar> {
     let mut env = vec![literal("CI", "true"), literal("HOME", HOME), literal("RUN_NAME", run.name)];
     env.extend(network(run.settings));
+    if run.definition.checks_out(job) {
+        // The source container made the files, and git trusts only those of who calls it.
+        env.extend([
+            literal("GIT_CONFIG_COUNT", "1"),
+            literal("GIT_CONFIG_KEY_0", "safe.directory"),
+            literal("GIT_CONFIG_VALUE_0", WORKSPACE),
+        ]);
+    }
     if let Some(commit) = run.commit {
         env.push(literal("COMMIT", commit.as_str()));
     }

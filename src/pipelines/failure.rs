@@ -19,7 +19,7 @@ pub use crate::api::marks::{
 };
 use crate::api::run::FailureClass;
 use crate::schema::check::Verdict;
-use crate::workload::{ContainerEnd, Loss, container_end, read_report};
+use crate::workload::{ContainerEnd, Loss, Lost, container_end, read_report};
 
 /// What is expected of an attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -298,8 +298,7 @@ fn of_exit(
         let text = format!("used more memory than its limit ({limit}{peak}); raise resources.limits.memory");
         return JobResult::failed(FailureClass::OutOfMemory, &text);
     }
-    let pod_reason = pod.status.as_ref().and_then(|status| status.reason.as_deref());
-    if exec.is_some_and(|exec| exec.timed_out) || pod_reason == Some("DeadlineExceeded") {
+    if exec.is_some_and(|exec| exec.timed_out) || was_ended_by_deadline(end, exec, pod, expected) {
         let text = format!("stopped after its timeout of {} s; raise timeout", expected.timeout.as_secs());
         return JobResult::failed(FailureClass::DeadlineExceeded, &text);
     }
@@ -330,6 +329,17 @@ fn of_exit(
                 JobResult::failed(FailureClass::CommandFailure, &format!("exit code {}", end.exit_code))
             }),
     }
+}
+
+/// Whether the pod's own deadline ended the command. It also ends what outlives the command: then the end is the command's.
+fn was_ended_by_deadline(end: &ContainerEnd, exec: Option<&ExecReport>, pod: &Pod, expected: &Expectations) -> bool {
+    let reason = pod.status.as_ref().and_then(|status| status.reason.as_deref());
+    let took = seconds_of(end).and_then(|seconds| u64::try_from(seconds).ok());
+    let was_killed = match exec {
+        Some(exec) => exec.terminated,
+        None => [137, 143].contains(&end.exit_code),
+    };
+    reason == Some("DeadlineExceeded") && (was_killed || took.is_none_or(|took| took >= expected.timeout.as_secs()))
 }
 
 fn of_resolve(end: &ContainerEnd) -> JobResult {
@@ -411,14 +421,15 @@ fn of_source(pod: &Pod) -> Option<JobResult> {
 
 /// The result of a pod that vanished: never a success.
 #[must_use]
-pub fn of_loss(loss: Loss) -> JobResult {
-    match loss {
+pub fn of_loss(loss: &Lost) -> JobResult {
+    let result = match loss.how {
         Loss::Deleted => {
             JobResult::failed(FailureClass::PodDeleted, "the pod was deleted before its command's end was seen")
         }
         Loss::Evicted => JobResult::failed(FailureClass::Evicted, "the node evicted or preempted the pod"),
         Loss::NodeLost => JobResult::failed(FailureClass::NodeLost, "the pod's node is gone"),
-    }
+    };
+    if loss.words.is_empty() { result } else { result.noted(&loss.words) }
 }
 
 fn memory_limit(pod: &Pod) -> Option<String> {

@@ -194,7 +194,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: 
         command: Some(command),
         working_dir: Some(pods::WORKSPACE.to_owned()),
         env: Some(environment::of_job(run, spec, cell, &beside, &given.outputs)),
-        resources: Some(pods::resources(resources, "50m", "64Mi", "1Gi")),
+        resources: Some(pods::bounded_disk(pods::resources(resources, "50m", "64Mi", "1Gi"))),
         volume_mounts: Some(pods::main_mounts(agent, run.settings, &options)),
         ..Container::default()
     });

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
 use super::super::definition::{Definition, Source};
@@ -127,6 +128,11 @@ fn every_container_is_restricted_and_bounded() {
         let resources = container.resources.as_ref().unwrap();
         assert!(resources.requests.as_ref().unwrap().contains_key("memory"), "{}", container.name);
         assert!(resources.limits.as_ref().unwrap().contains_key("memory"), "{}", container.name);
+        let disk = |given: &Option<BTreeMap<String, Quantity>>| given.as_ref()?.get("ephemeral-storage").cloned();
+        if container.name == MAIN {
+            assert_eq!(disk(&resources.requests), Some(Quantity("64Mi".to_owned())));
+            assert_eq!(disk(&resources.limits), Some(Quantity("10Gi".to_owned())));
+        }
     }
 }
 

@@ -59,15 +59,14 @@ use std::time::Duration;
 
 use futures::Stream;
 use jiff::Timestamp;
+use kube::ResourceExt;
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use crate::api::conditions::{MAX_MESSAGE, printable};
 use crate::api::run::PipelineRun;
-use crate::cluster::{ActError, Cluster, ManifestError, ReadError, Target, Write};
+use crate::cluster::{ActError, Cluster, ManifestError, ReadError, Target, Write, refusal_words};
 use crate::plan::{Next, Notice, Severity};
-
-/// How soon a start that a quota refused is tried again.
-const QUOTA_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many messages of what became free may be on their way.
 const FREED_CAPACITY: usize = 256;
@@ -164,25 +163,29 @@ pub async fn reconcile(
         plan = decide(&observed, &runs.settings, time);
     }
     if !plan.effects.iter().any(Effect::needs_turn) {
-        return act(cluster, runs, &observed, plan, time).await;
+        return act(cluster, runs, observed, plan, time).await;
     }
     let _turn = runs.turn.lock().await;
     observed.take_turn(cluster, &runs.settings).await?;
     let time = now();
-    act(cluster, runs, &observed, decide(&observed, &runs.settings, time), time).await
+    let plan = decide(&observed, &runs.settings, time);
+    act(cluster, runs, observed, plan, time).await
 }
 
 async fn act(
     cluster: &Cluster,
     runs: &Runs,
-    observed: &Observed,
-    plan: decide::RunPlan,
+    mut observed: Observed,
+    mut plan: decide::RunPlan,
     now: Timestamp,
 ) -> Result<Next, RunError> {
-    let metadata = &observed.run.metadata;
-    let namespace = metadata.namespace.as_deref().unwrap_or_default();
-    let name = metadata.name.as_deref().unwrap_or_default();
+    let namespace = observed.run.namespace().unwrap_or_default();
+    let name = observed.run.name_any();
+    let (namespace, name) = (namespace.as_str(), name.as_str());
     for effect in &plan.effects {
+        if effect.is_mark() && !observed.held.is_empty() {
+            continue;
+        }
         tracing::info!(run = name, namespace, effect = effect.describe(), "acting");
         match (cluster.act(&effect.write(namespace, name)?).await, effect) {
             (Ok(()), Effect::Record { .. } | Effect::Finish { .. }) => {
@@ -190,25 +193,37 @@ async fn act(
                 let _listeners = runs.freed.send(observed.run.clone());
             }
             (Ok(()), _) => {}
-            // A quota is used up: the run waits. Its status is not written: it would tell of a Job that is not there.
-            // It keeps no place in the queue either: others may have room where it has none.
-            (Err(error @ ActError::Refused { quota: true, .. }), Effect::Start(_)) => {
-                if Mark::of(&observed.run).is_some() {
-                    cluster.act(&Effect::Proceed.write(namespace, name)?).await?;
+            (Err(ActError::Refused { quota: true, message, .. }), Effect::Start(job)) => {
+                // Nothing has run, so it may be claimed again.
+                if plan.effects.iter().any(|effect| effect.claims(job)) {
+                    cluster.act(&Effect::Unclaim { claim: job.name_any() }.write(namespace, name)?).await?;
                 }
-                let note = format!("a job waits: {error}");
-                let notice = Notice { severity: Severity::Warning, reason: "QuotaExceeded", action: "Start", note };
-                cluster.notify(&observed.run, &notice).await;
-                return Ok(Next::After(QUOTA_INTERVAL));
+                observed.held.insert(job.name_any(), refusal_words(&message).to_owned());
             }
-            // The Job can never be made: the run says so, instead of trying for ever.
+            // The Job can never be made: that is its result, instead of trying for ever.
             (Err(error @ (ActError::Refused { .. } | ActError::Foreign { .. })), Effect::Start(job)) => {
-                let end = end::unstartable(observed, job, &error.to_string(), now);
-                cluster.act(&end.write(namespace, name)?).await?;
+                let why = if let ActError::Refused { message, .. } = &error {
+                    refusal_words(message).to_owned()
+                } else {
+                    error.to_string()
+                };
+                let refuse = Effect::Refuse { job: job.name_any(), why: printable(&why, MAX_MESSAGE) };
+                cluster.act(&refuse.write(namespace, name)?).await?;
                 return Ok(Next::After(Duration::ZERO));
             }
             (Err(error), _) => return Err(error.into()),
         }
+    }
+    if let Some((job, why)) = observed.held.first_key_value() {
+        let note = format!("a job waits: {job}: {why}");
+        let notice = Notice { severity: Severity::Warning, reason: "QuotaExceeded", action: "Start", note };
+        cluster.notify(&observed.run, &notice).await;
+        // It keeps no place in the queue: others may have room where it has none.
+        if Mark::of(&observed.run).is_some() {
+            cluster.act(&Effect::Proceed.write(namespace, name)?).await?;
+        }
+        // What was not started is told as what it is.
+        plan = decide(&observed, &runs.settings, now);
     }
     if let Some(status) = &plan.status {
         let target = Target::of::<PipelineRun>(namespace, name);

@@ -40,6 +40,8 @@ pub const REVISION_ANNOTATION: &str = "timetracker.dev/pipeline-revision";
 pub const STARTED_ANNOTATION: &str = "timetracker.dev/started";
 /// Annotation on a run: how it ended, as JSON. A run that has it never does anything again.
 pub const OUTCOME_ANNOTATION: &str = "timetracker.dev/outcome";
+/// Prefix of annotations on a run, each named by a Job that can never be made: why.
+const REFUSAL_PREFIX: &str = "refused.timetracker.dev/";
 /// Annotation on a claim: the observation from which it was made.
 pub const OBSERVATION_ANNOTATION: &str = "timetracker.dev/observation";
 /// Finalizer of a run, only while it runs: pods end in order before the run goes.
@@ -85,6 +87,12 @@ pub fn short_hash(parts: &[&str]) -> String {
 pub fn attempt_name(run: &str, run_uid: &str, cell: &str, attempt: u32) -> String {
     let stem: String = run.chars().take(40).collect();
     format!("{stem}-{}", short_hash(&[run_uid, cell, &attempt.to_string()]))
+}
+
+/// The annotation of a run that says why this Job of it can never be made.
+#[must_use]
+pub fn refusal_annotation(job: &str) -> String {
+    format!("{REFUSAL_PREFIX}{job}")
 }
 
 /// The name of the ControllerRevision with this content.

@@ -11,6 +11,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
+use super::attempts::pod_of;
 use super::concurrency::Rival;
 use super::definition::Definition;
 use super::history::Finished;
@@ -44,6 +45,10 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// What pods that don't start lack, by the pods' names.
     pub lacking: BTreeMap<String, String>,
+    /// Why the Job controller makes no pod, by the names of Jobs that wait for one.
+    pub unmade: BTreeMap<String, String>,
+    /// Why a quota refused the Jobs of these names just now: they are not tried again in this decision.
+    pub held: BTreeMap<String, String>,
     /// The claims that the run controls.
     pub claims: Vec<ConfigMap>,
     /// The hash of the trusted authorities in the namespace.
@@ -177,6 +182,8 @@ impl Observed {
             jobs: Vec::new(),
             pods: Vec::new(),
             lacking: BTreeMap::new(),
+            unmade: BTreeMap::new(),
+            held: BTreeMap::new(),
             claims: Vec::new(),
             trust: None,
             policy: None,
@@ -212,7 +219,8 @@ impl Observed {
         Ok(())
     }
 
-    /// Pods that should have started by now are asked for the objects that their volumes name.
+    /// Pods that should have started by now are asked for the objects that their volumes name, Jobs that should have a pod
+    /// for the reason that they have none.
     async fn ask_what_is_lacking(
         &mut self,
         cluster: &Cluster,
@@ -226,6 +234,15 @@ impl Observed {
             }
             if let Some(lacks) = cluster.missing_reference(namespace, pod).await? {
                 self.lacking.insert(pod.name_any(), lacks);
+            }
+        }
+        for job in self.jobs.iter().filter(|job| takes_room(job) && pod_of(job, &self.pods).is_none()) {
+            let since = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            if !patience_left(since, now).is_zero() {
+                continue;
+            }
+            if let Some(why) = cluster.why_unmade(job).await? {
+                self.unmade.insert(job.name_any(), why);
             }
         }
         Ok(())

@@ -9,12 +9,13 @@ use super::expressions::ExpressionError;
 use super::failure::{COLLECTOR, ENVIRONMENT, FETCH, MAIN, SOURCE};
 use super::gate::condition;
 use super::graph::{Graph, GraphError};
+use super::names;
 use super::settings::Settings;
 use super::steps::Step;
 use crate::api::job::{JobSpec, ReportKind, ServiceSpec};
 use crate::api::names::{GitRef, NameError};
 use crate::api::pipeline::{ParamSpec, ParamType, Parameters};
-use crate::api::pod::EnvironmentVariable;
+use crate::api::pod::{EnvironmentVariable, PodVolume};
 use crate::api::run::PipelineRunSpec;
 
 /// The most bytes of one value.
@@ -24,6 +25,11 @@ const MAX_VALUES: usize = 64 * 1024;
 
 /// Names of the operator's own containers in a job's pod.
 const OWN_CONTAINERS: [&str; 5] = [MAIN, SOURCE, FETCH, ENVIRONMENT, COLLECTOR];
+
+/// Names of what the collector itself keeps of a job.
+const OWN_ARTIFACTS: [&str; 4] = ["summary.json", "exec.json", "log-head.txt", "log-tail.txt"];
+/// How names of what other jobs of the run read begin.
+const OWN_PREFIXES: [&str; 2] = ["coverage-data-", "test-results-"];
 
 /// Why a run is refused before its first job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -158,6 +164,9 @@ pub fn accept(definition: &Definition, run: &PipelineRunSpec, settings: &Setting
             no_secret("Pipeline spec.defaults", &defaults.env)?;
         }
         services("Pipeline spec.defaults", &defaults.services, is_pull_request, settings)?;
+        if let Some(pod) = &defaults.pod {
+            volumes("Pipeline spec.defaults.pod.volumes", &pod.volumes)?;
+        }
     }
     let default_image = defaults.and_then(|defaults| defaults.image.as_deref());
     for node in graph.nodes().iter().filter(|node| node.environment.is_written()) {
@@ -228,6 +237,10 @@ fn job(job: &JobSpec, default_image: Option<&str>, is_pull_request: bool, settin
         let why = "only reports: [JUnit] tell which tests failed; add them or remove the retries".to_owned();
         return Err(Refusal::Job { field: at("retries.failedTests"), why });
     }
+    if let Some(name) = twice(job.outputs.iter().map(String::as_str)) {
+        let why = format!("`{name}` and another one are one variable, $NEEDS_…_{}", names::variable(name));
+        return Err(Refusal::Job { field: at("outputs"), why });
+    }
     if job.script().is_none_or(str::is_empty) {
         return Err(Refusal::Job { field: at("run"), why: "is empty; write at least one command".to_owned() });
     }
@@ -247,21 +260,36 @@ fn job(job: &JobSpec, default_image: Option<&str>, is_pull_request: bool, settin
     if artifacts.len() < job.artifacts.len() {
         return Err(Refusal::Job { field: at("artifacts"), why: "a name stands twice".to_owned() });
     }
+    let own = |name: &str| OWN_ARTIFACTS.contains(&name) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    if let Some(artifact) = job.artifacts.iter().find(|artifact| own(&artifact.name)) {
+        let why = format!("`{}` is a name of the operator's own; give it another one", artifact.name);
+        return Err(Refusal::Job { field: at("artifacts"), why });
+    }
     let hostile = |path: &str| path.starts_with('/') || path.split('/').any(|part| part == "..");
     if let Some(artifact) = job.artifacts.iter().find(|artifact| hostile(&artifact.path)) {
         let why = format!("`{}` must be a path below the working directory", artifact.name);
         return Err(Refusal::Job { field: at("artifacts"), why });
     }
-    let reserved = |path: &str| {
-        ["/timetracker", "/dev", "/workspace", "/proc"]
-            .iter()
-            .any(|own| path == *own || path.starts_with(&format!("{own}/")))
-    };
-    if let Some(volume) = job.pod.iter().flat_map(|pod| &pod.volumes).find(|volume| reserved(&volume.mount_path)) {
-        let why = format!("volume `{}`: {} is the operator's own place", volume.name, volume.mount_path);
-        return Err(Refusal::Job { field: at("pod.volumes"), why });
+    if let Some(pod) = &job.pod {
+        volumes(&at("pod.volumes"), &pod.volumes)?;
     }
     services(&at("services"), &job.services, is_pull_request, settings)
+}
+
+/// The first name that becomes the same variable as one before it.
+fn twice<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut variables = BTreeSet::new();
+    names.into_iter().find(|name| !variables.insert(names::variable(name)))
+}
+
+fn volumes(at: &str, volumes: &[PodVolume]) -> Result<(), Refusal> {
+    let reserved = |path: &str| {
+        let mut own = ["/timetracker", "/dev", "/workspace", "/proc"].iter();
+        own.any(|own| path == *own || path.starts_with(&format!("{own}/")))
+    };
+    let Some(volume) = volumes.iter().find(|volume| reserved(&volume.mount_path)) else { return Ok(()) };
+    let why = format!("volume `{}`: {} is the operator's own place", volume.name, volume.mount_path);
+    Err(Refusal::Job { field: at.to_owned(), why })
 }
 
 fn services(at: &str, services: &[ServiceSpec], is_pull_request: bool, settings: &Settings) -> Result<(), Refusal> {
@@ -317,6 +345,12 @@ fn values(declared: &[ParamSpec], run: &PipelineRunSpec) -> Result<Parameters, R
         if values.insert(given.name.clone(), given.value.clone()).is_some() {
             return refuse(&given.name, "is given twice".to_owned());
         }
+    }
+    if let Some(name) = twice(declared.iter().map(|param| param.name.as_str())) {
+        return refuse(
+            name,
+            format!("and another parameter are one variable, $PARAM_{}; rename one", names::variable(name)),
+        );
     }
     for param in declared {
         let value = match (values.get(&param.name), &param.default) {

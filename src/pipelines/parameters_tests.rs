@@ -51,6 +51,52 @@ fn unknown_double_and_missing_parameters_are_refused() {
 }
 
 #[test]
+fn two_parameters_that_become_one_variable_are_refused() {
+    let told = try_params(json!([{"name": "dry-run", "default": "a"}, {"name": "Dry_Run", "default": "b"}]), json!([]));
+    let error = told.unwrap_err();
+    assert_eq!(error.reason(), "InvalidParameter");
+    assert!(error.to_string().contains("`Dry_Run`") && error.to_string().contains("$PARAM_DRY_RUN"), "{error}");
+}
+
+#[test]
+fn values_of_more_than_the_bounds_are_refused() {
+    let long = "x".repeat(1 << 20);
+    let error = try_params(json!([{"name": "p"}]), json!([{"name": "p", "value": long}])).unwrap_err();
+    assert!(error.to_string().contains("has 1048576 bytes"), "{error}");
+    let many = |count: usize| {
+        let names: Vec<String> = (0..count).map(|number| format!("p{number}")).collect();
+        let declared: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+        let given: Vec<Value> = names.iter().map(|name| json!({"name": name, "value": "x".repeat(8 << 10)})).collect();
+        try_params(json!(declared), json!(given))
+    };
+    let error = many(9).unwrap_err();
+    assert!(error.to_string().contains("more than 64 KiB"), "{error}");
+    assert!(many(8).is_ok());
+}
+
+#[rstest]
+#[case(json!({"outputs": ["x-y", "x_y"]}), "outputs: `x_y`")]
+#[case(json!({"artifacts": [{"name": "summary.json", "path": "a"}]}), "`summary.json` is a name of the operator's own")]
+#[case(json!({"artifacts": [{"name": "coverage-data-other", "path": "a"}]}), "`coverage-data-other` is a name")]
+#[case(json!({"pod": {"volumes": [{"name": "v", "mountPath": "/timetracker/bin", "emptyDir": {}}]}}), "pod.volumes: volume `v`")]
+fn what_would_stand_in_the_operators_way_is_refused(#[case] rest: Value, #[case] told: &str) {
+    let mut job = json!({"name": "a", "image": "x", "run": "true"});
+    job.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+    let spec = run(json!({"pipelineRef": {"name": "p"}}));
+    let error = accept(&definition(json!({"jobs": [job]})), &spec, &Settings::default()).unwrap_err();
+    assert!(error.to_string().contains(told), "{error}");
+}
+
+#[test]
+fn volumes_for_all_jobs_are_held_to_the_same_places() {
+    let pod = json!({"volumes": [{"name": "v", "mountPath": "/workspace/x", "emptyDir": {}}]});
+    let pipeline = json!({"defaults": {"pod": pod}, "jobs": [{"name": "a", "image": "x", "run": "true"}]});
+    let spec = run(json!({"pipelineRef": {"name": "p"}}));
+    let error = accept(&definition(pipeline), &spec, &Settings::default()).unwrap_err();
+    assert!(error.to_string().starts_with("Pipeline spec.defaults.pod.volumes: volume `v`"), "{error}");
+}
+
+#[test]
 fn a_default_is_taken_and_checked() {
     let accepted = try_params(json!([{"name": "p", "type": "Boolean", "default": "false"}]), json!([])).unwrap();
     assert_eq!(accepted.parameters.get("p").unwrap(), "false");

@@ -23,6 +23,11 @@ use crate::workload::{self, escape_env, restricted_container};
 
 /// The working directory.
 pub const WORKSPACE: &str = "/workspace";
+/// The resource that is the node's disk.
+const DISK: &str = "ephemeral-storage";
+/// How much of it a job asks for, and may use, if it does not say.
+const DISK_REQUEST: &str = "64Mi";
+const DISK_LIMIT: &str = "10Gi";
 /// `HOME`.
 pub const HOME: &str = "/timetracker/home";
 /// `REPORTS`.
@@ -198,6 +203,21 @@ pub fn resources(given: Option<&ResourceRequirements>, cpu: &str, memory: &str, 
         limits.insert("memory".to_owned(), own.unwrap_or(Quantity(limit.to_owned())));
     }
     ResourceRequirements { requests: Some(requests), limits: Some(limits), ..given }
+}
+
+/// The same, with a bound for the node's disk where none is given: kubelet then evicts the pod that fills it, and not its
+/// neighbours. It counts the whole pod: what containers write, their logs, and volumes that go with it.
+#[must_use]
+pub fn bounded_disk(resources: ResourceRequirements) -> ResourceRequirements {
+    let mut requests = resources.requests.unwrap_or_default();
+    let mut limits = resources.limits.unwrap_or_default();
+    if !limits.contains_key(DISK) {
+        // Without a request of its own the limit would be the request too.
+        let request = requests.entry(DISK.to_owned()).or_insert_with(|| Quantity(DISK_REQUEST.to_owned()));
+        let has_own = request.0 != DISK_REQUEST;
+        limits.insert(DISK.to_owned(), if has_own { request.clone() } else { Quantity(DISK_LIMIT.to_owned()) });
+    }
+    ResourceRequirements { requests: Some(requests), limits: Some(limits), ..resources }
 }
 
 /// What the main container sees.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::attempt::{Going, Judgement};
+use super::attempt::{Going, Judgement, remaining};
 use super::attempts::{self, Attempts};
 use super::effect::Effect;
 use super::environments::{self, Brought, Role};
@@ -28,6 +28,12 @@ use crate::plan::Next;
 
 /// How soon a queued job asks for room again, should its run not be woken.
 const QUEUE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How soon a start that a quota refused is tried again.
+const QUOTA_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long after a failure of the infrastructure the next attempt starts.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// How soon a pod whose volumes name other objects is looked at, should it not have started by then.
 const REFERENCE_INTERVAL: Duration = Duration::from_secs(6);
@@ -172,7 +178,9 @@ impl<'a> Walk<'a> {
                 if !retry {
                     return Some(result);
                 }
-                self.start_resolve(attempts.number + 1);
+                if !self.pauses(&result) {
+                    self.start_resolve(attempts.number + 1);
+                }
             }
             Some(Judgement::Going(going)) => {
                 self.go_on(attempts.name.as_deref(), &going, self.halt.map(Halt::stop));
@@ -197,7 +205,7 @@ impl<'a> Walk<'a> {
     }
 
     fn start_resolve(&mut self, attempt: u32) {
-        if !self.has_room() {
+        if !self.has_room() || self.held(names::RESOLVE, attempt).is_some() {
             return;
         }
         self.going = true;
@@ -292,6 +300,9 @@ impl<'a> Walk<'a> {
                 self.record(attempts.name.as_deref(), result, *recorded);
                 if stop.is_none() && retried(attempts, result) {
                     let view = CellView { message: result.message.clone(), ..view };
+                    if self.pauses(result) {
+                        return CellView { phase: JobPhase::Queued, ..view };
+                    }
                     return self.start(graph, node, cell, attempts.number + 1, slots, view);
                 }
                 // What vanished while it was being stopped was stopped.
@@ -315,6 +326,17 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether it is too soon after a failure of the infrastructure: what refused one pod refuses the next one a second later.
+    fn pauses(&mut self, result: &JobResult) -> bool {
+        // Of a Job that was deleted nobody knows when it ended.
+        let ended = result.finished.filter(|_| result.failure.is_some_and(FailureClass::is_infrastructure));
+        let left = ended.map(|ended| remaining(Some(ended), RETRY_PAUSE, self.now)).unwrap_or_default();
+        if !left.is_zero() {
+            self.next = self.next.sooner(Next::After(left));
+        }
+        !left.is_zero()
+    }
+
     /// Takes room for one attempt, if there is any.
     fn has_room(&mut self) -> bool {
         self.wanted = self.wanted.saturating_add(1);
@@ -324,6 +346,13 @@ impl<'a> Walk<'a> {
             self.next = self.next.sooner(Next::After(QUEUE_INTERVAL));
         }
         has_room
+    }
+
+    /// What a quota said just now of an attempt that was to start. It still has its room: no other may be told as started.
+    fn held(&mut self, cell: &str, attempt: u32) -> Option<String> {
+        let why = self.observed.held.get(&names::attempt_name(self.run.name, self.run.uid, cell, attempt))?;
+        self.next = self.next.sooner(Next::After(QUOTA_INTERVAL));
+        Some(format!("waits: {why}"))
     }
 
     /// Starts an attempt if there is room, else queues it.
@@ -340,6 +369,9 @@ impl<'a> Walk<'a> {
             return CellView { phase: JobPhase::Queued, ..view };
         }
         *slots -= 1;
+        if let Some(why) = self.held(&cell.name, attempt) {
+            return CellView { phase: JobPhase::Queued, message: Some(why), ..view };
+        }
         self.going = true;
         if jobs::effects(&node.spec) == Effects::Once {
             let observation = format!("{} {}", self.observed.run.resource_version().unwrap_or_default(), self.now);
@@ -415,8 +447,8 @@ impl<'a> Walk<'a> {
     fn go_on(&mut self, name: Option<&str>, going: &Going, wanted: Option<(FailureClass, String)>) {
         self.going = true;
         self.next = self.next.sooner(going.look);
-        if let (Some(job), Some(loss)) = (name, going.loss) {
-            self.records.push(Effect::Lose { job: job.to_owned(), loss });
+        if let (Some(job), Some(loss)) = (name, &going.loss) {
+            self.records.push(Effect::Lose { job: job.to_owned(), loss: loss.clone() });
         }
         let Some((class, message)) = wanted.or_else(|| going.stop.clone()).filter(|_| !going.stopping) else {
             return;

@@ -81,9 +81,9 @@ fn tests(run: &RunView) -> Criterion {
 fn coverage(run: &RunView) -> Criterion {
     let below = failed_by(run, FailureClass::CoverageBelowThreshold);
     let (tick, text) = match (&run.coverage, below) {
-        (Some(percent), false) => (Tick::Met, format!("coverage at or above its threshold: {percent} %")),
-        (Some(percent), true) => (Tick::Unmet, format!("coverage at or above its threshold: only {percent} %")),
-        (None, true) => (Tick::Unmet, "coverage at or above its threshold".to_owned()),
+        (Some(percent), false) => (Tick::Met, format!("coverage not below a threshold: {percent} %")),
+        (Some(percent), true) => (Tick::Unmet, format!("coverage not below a threshold: only {percent} %")),
+        (None, true) => (Tick::Unmet, "coverage not below a threshold".to_owned()),
         (None, false) => (Tick::NotMeasured, "coverage: not measured".to_owned()),
     };
     Criterion { tick, text }

@@ -43,7 +43,7 @@ fn a_success_is_ticked_item_by_item() {
 
       ✓ every job succeeded, or was skipped by its own condition: 1 of 2 succeeded, 1 skipped
       ✓ tests really ran, none failed: 31 passed, 0 failed, 1 skipped
-      ✓ coverage at or above its threshold: 81.3 %
+      ✓ coverage not below a threshold: 81.3 %
       – vulnerabilities: none reported
     ");
 }
@@ -100,7 +100,7 @@ fn flaky_tests_of_a_green_run_are_counted_and_named() {
 
       ✓ every job succeeded, or was skipped by its own condition: 1 of 2 succeeded, 1 skipped
       ✓ tests really ran, none failed: 31 passed, 0 failed, 1 skipped, 1 flaky
-      ✓ coverage at or above its threshold: 81.3 %
+      ✓ coverage not below a threshold: 81.3 %
       – vulnerabilities: none reported
 
     flaky tests of smoke: they failed, and passed when run again

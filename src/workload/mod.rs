@@ -8,7 +8,7 @@ mod restricted;
 mod trust;
 
 pub use outcome::{
-    ContainerEnd, Loss, PodPhase, WaitCause, Waiting, container_end, job_is_finished, pod_phase, read_report,
+    ContainerEnd, Loss, Lost, PodPhase, WaitCause, Waiting, container_end, job_is_finished, pod_phase, read_report,
 };
 pub use restricted::{JobParts, escape_env, job, restricted_container, restricted_pod};
 pub use trust::{TRUST_FILE, network_variables, trust_config_map, trust_mount, trust_volume};

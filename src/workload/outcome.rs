@@ -31,7 +31,7 @@ pub struct Waiting {
     pub cause: WaitCause,
     /// Kubelet's or the scheduler's words.
     pub message: String,
-    /// Since when the pod waits: its creation.
+    /// Since when it waits for this: its creation, and once it has a node, since it has that.
     pub since: Option<Timestamp>,
 }
 
@@ -61,6 +61,23 @@ pub enum Loss {
     Evicted,
     /// Its node is gone.
     NodeLost,
+}
+
+/// How a pod was lost, with what was said of it while it was there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// How.
+    pub how: Loss,
+    /// Kubelet's or a controller's words, and the node; may be empty.
+    pub words: String,
+}
+
+impl Lost {
+    /// As the pod shows it.
+    #[must_use]
+    pub fn of(how: Loss, pod: Option<&Pod>) -> Self {
+        Self { how, words: pod.map(loss_words).unwrap_or_default() }
+    }
 }
 
 /// How the main container ended.
@@ -163,6 +180,19 @@ fn disruption(pod: &Pod) -> Option<Loss> {
     }
 }
 
+/// Which node, and why: kubelet's words, else those of whoever disrupts the pod.
+fn loss_words(pod: &Pod) -> String {
+    let status = pod.status.as_ref();
+    let disrupted = || {
+        let conditions = status.and_then(|status| status.conditions.as_ref())?;
+        conditions.iter().find(|condition| condition.type_ == "DisruptionTarget")?.message.as_ref()
+    };
+    let said = status.and_then(|status| status.message.as_ref()).or_else(disrupted).map(|words| words.trim());
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+    let parts = [node.map(|node| format!("node {node}")), said.map(str::to_owned)];
+    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+}
+
 /// Phase Failed, yet the main container never ended: rejected by kubelet, past its deadline, or a failed init container.
 fn failed_without_end(pod: &Pod) -> PodPhase {
     let status = pod.status.as_ref();
@@ -212,6 +242,8 @@ fn waiting(pod: &Pod, main: &str) -> Waiting {
         let message = condition.message.clone().unwrap_or_default();
         return Waiting { cause: WaitCause::Unschedulable, message, since };
     }
+    let since = scheduled(pod).or(since);
+    let starting = Waiting { since, ..starting };
     if let Some(message) = failed_init(pod) {
         return Waiting { cause: WaitCause::InitFailed, message, since };
     }
@@ -223,8 +255,10 @@ fn waiting(pod: &Pod, main: &str) -> Waiting {
         let words = blocked.message.as_deref().unwrap_or_default();
         let cause = match blocked.reason.as_deref().unwrap_or_default() {
             "InvalidImageName" | "ErrImageNeverPull" => WaitCause::ImageMissing,
-            "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => pull_cause(words),
-            "CreateContainerConfigError" | "CreateContainerError" => WaitCause::MissingReference,
+            "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => pull_cause(words, &container.image),
+            "CreateContainerConfigError" => WaitCause::MissingReference,
+            // The runtime's own trouble, as on a busy node: kubelet tries again.
+            "CreateContainerError" => WaitCause::Starting,
             "CrashLoopBackOff" | "RunContainerError" if container.name != main => WaitCause::InitFailed,
             _ => continue,
         };
@@ -235,10 +269,27 @@ fn waiting(pod: &Pod, main: &str) -> Waiting {
             }
             words => words.to_owned(),
         };
-        let message = format!("{}: {words}", container.name);
-        return Waiting { cause, message, since };
+        let crash = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let crash = crash.filter(|_| cause == WaitCause::InitFailed);
+        return match crash {
+            // Since its last start: a service that comes up at its second start has done no harm.
+            Some(crash) => Waiting {
+                cause,
+                message: format!("{}: ended with exit code {}, again and again", container.name, crash.exit_code),
+                since: crash.started_at.as_ref().map(|time| time.0).or(since),
+            },
+            None => Waiting { cause, message: format!("{}: {words}", container.name), since },
+        };
     }
     starting
+}
+
+/// Since when the pod has a node.
+fn scheduled(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled =
+        conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "True")?;
+    scheduled.last_transition_time.as_ref().map(|time| time.0)
 }
 
 /// What the registry said of an image. The container runtime puts the image's name before it, once for each of its layers
@@ -248,9 +299,14 @@ fn pull_words(words: &str) -> &str {
     said("failed to resolve reference \"").or_else(|| said("failed to pull and unpack image \"")).unwrap_or(words)
 }
 
-/// Whether the words of a failed pull mean "never" or "not now".
-fn pull_cause(words: &str) -> WaitCause {
-    let words = words.to_ascii_lowercase();
+/// Whether the words of a failed pull mean "never" or "not now". Names of images and addresses mean nothing.
+fn pull_cause(words: &str, image: &str) -> WaitCause {
+    let is_name = |word: &str| word.contains('/') || (!image.is_empty() && word.contains(image));
+    let said: Vec<&str> = words.split_whitespace().filter(|word| !is_name(word)).collect();
+    let words = said.join(" ").to_ascii_lowercase();
+    if words.contains("dial tcp") {
+        return WaitCause::ImagePull;
+    }
     let never = [
         "not found",
         "manifest unknown",
@@ -275,7 +331,7 @@ pub fn job_is_finished(job: &Job) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use rstest::rstest;
@@ -344,11 +400,58 @@ mod tests {
         assert!(matches!(&seen, PodPhase::Waiting(waiting) if waiting.message == told), "{seen:?}");
     }
 
+    #[test]
+    fn waiting_for_a_node_is_not_counted_to_what_follows() {
+        let scheduled = json!({"conditions": [{"type": "PodScheduled", "status": "True",
+            "lastTransitionTime": "2026-01-01T00:14:00Z"}]});
+        let metadata = json!({"creationTimestamp": "2026-01-01T00:00:00Z"});
+        let seen = pod_phase(&Job::default(), Some(&pod(scheduled, metadata.clone())), "job");
+        let PodPhase::Waiting(waiting) = seen else { panic!("{seen:?}") };
+        assert_eq!(waiting.since.unwrap().to_string(), "2026-01-01T00:14:00Z");
+        let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "lastTransitionTime": "2026-01-01T00:14:00Z"}]});
+        let seen = pod_phase(&Job::default(), Some(&pod(unscheduled, metadata)), "job");
+        let PodPhase::Waiting(waiting) = seen else { panic!("{seen:?}") };
+        assert_eq!(waiting.since.unwrap().to_string(), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_service_that_crashes_again_waits_since_its_last_start_and_says_its_exit_code() {
+        let crashing = json!({"initContainerStatuses": [{"name": "postgres", "image": "", "imageID": "", "ready": false,
+            "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
+            "lastState": {"terminated": {"exitCode": 3, "startedAt": "2026-01-01T00:03:00Z"}}}]});
+        let seen = pod_phase(&Job::default(), Some(&pod(crashing, json!({}))), "job");
+        let PodPhase::Waiting(waiting) = seen else { panic!("{seen:?}") };
+        assert_eq!(waiting.cause, WaitCause::InitFailed);
+        assert_eq!(waiting.message, "postgres: ended with exit code 3, again and again");
+        assert_eq!(waiting.since.unwrap().to_string(), "2026-01-01T00:03:00Z");
+    }
+
+    #[test]
+    fn a_lost_pod_leaves_its_node_and_what_was_said_of_it() {
+        let mut evicted = pod(
+            json!({"message": " Pod ephemeral local storage usage exceeds the total limit of \
+            containers 20Mi. "}),
+            json!({}),
+        );
+        assert!(Lost::of(Loss::Evicted, Some(&evicted)).words.starts_with("Pod ephemeral local storage"));
+        evicted.spec.get_or_insert_default().node_name = Some("n1".to_owned());
+        assert!(Lost::of(Loss::Evicted, Some(&evicted)).words.starts_with("node n1: Pod ephemeral"));
+        let target =
+            json!({"conditions": [{"type": "DisruptionTarget", "status": "True", "message": "preempted by x"}]});
+        assert_eq!(Lost::of(Loss::Evicted, Some(&pod(target, json!({})))).words, "preempted by x");
+        assert_eq!(Lost::of(Loss::Deleted, None).words, "");
+    }
+
     #[rstest]
     #[case("ErrImagePull", "rpc error: manifest unknown: not found", WaitCause::ImageMissing)]
     #[case("ImagePullBackOff", "unexpected status: 401 Unauthorized", WaitCause::ImageMissing)]
     #[case("ErrImagePull", "toomanyrequests: 429", WaitCause::ImagePull)]
     #[case("ErrImagePull", "dial tcp: connection refused", WaitCause::ImagePull)]
+    #[case("ErrImagePull", "dial tcp 10.0.0.1:443: connect: permission denied", WaitCause::ImagePull)]
+    #[case("ErrImagePull", "HEAD https://r.test/v2/a/not-found/manifests/denied: 503", WaitCause::ImagePull)]
+    #[case("ImagePullBackOff", "Back-off pulling image \"access-denied:1\": 503", WaitCause::ImagePull)]
+    #[case("CreateContainerError", "context deadline exceeded", WaitCause::Starting)]
     #[case("InvalidImageName", "", WaitCause::ImageMissing)]
     #[case("CreateContainerConfigError", "secret \"x\" not found", WaitCause::MissingReference)]
     #[case("ContainerCreating", "", WaitCause::Starting)]
@@ -357,8 +460,8 @@ mod tests {
         #[case] message: &str,
         #[case] cause: WaitCause,
     ) {
-        let status = json!({"containerStatuses": [{"name": "job", "image": "", "imageID": "", "ready": false,
-            "restartCount": 0, "state": {"waiting": {"reason": reason, "message": message}}}]});
+        let status = json!({"containerStatuses": [{"name": "job", "image": "access-denied:1", "imageID": "",
+            "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason, "message": message}}}]});
         let seen = pod_phase(&Job::default(), Some(&pod(status, json!({}))), "job");
         assert!(matches!(seen, PodPhase::Waiting(waiting) if waiting.cause == cause));
     }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::runs::{RUN, begin, ended, job, pipeline};
-use crate::stage::{on_stage, output, program};
+use crate::stage::{on_stage, output, program, setting};
 use crate::waiting::{condition, status, until};
 
 /// The kubelet of this machine, stopped. Dropped, it goes on.
@@ -18,9 +18,13 @@ impl Stopped {
     fn kubelet() -> Self {
         let all = fs::read_dir("/proc").unwrap();
         let mut processes = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let kubeconfig = setting("TIMETRACKER_TEST_KUBECONFIG");
+        let ours = std::path::Path::new(&kubeconfig).parent().unwrap().display().to_string();
         let is_kubelet = |process: &u32| {
             let command = fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
-            command.split('\0').next().is_some_and(|program| program.ends_with("/kubelet"))
+            let mut words = command.split('\0');
+            // Another kubelet of this machine is none of ours.
+            words.next().is_some_and(|program| program.ends_with("/kubelet")) && command.contains(&ours)
         };
         let process = processes.find(is_kubelet).expect("the node's agent is a process of this machine");
         signal(process, "STOP");

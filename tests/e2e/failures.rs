@@ -53,9 +53,11 @@ async fn each_class_of_failure_is_told_with_its_evidence() {
             ("memory", "OutOfMemory", "64Mi"),
             ("memory-agent", "OutOfMemory", "64Mi"),
             ("deadline", "DeadlineExceeded", "timeout of 2 s"),
-            ("disk", "Evicted", ""),
-            ("evicted", "Evicted", ""),
+            ("disk", "Evicted", "limit"),
+            ("evicted", "Evicted", "timetracker-node"),
             ("shell", "Configuration", "could not start"),
+            ("account", "Configuration", "serviceaccount \"nobody\" not found"),
+            ("impossible", "Configuration", "must be less than or equal to cpu limit"),
         ];
         let report = r#"echo '<testsuite tests="1"><testcase name="a"/></testsuite>' > "$REPORTS/junit.xml""#;
         let disk = json!({ "resources": { "limits": { "ephemeral-storage": "20Mi", "memory": "256Mi" } } });
@@ -68,8 +70,13 @@ async fn each_class_of_failure_is_told_with_its_evidence() {
             { "name": "evicted", "run": "sleep 120", "retries": once },
             // The operator's image has no shell.
             { "name": "shell", "run": "true", "image": operator },
+            { "name": "account", "run": "true", "pod": { "serviceAccountName": "nobody" } },
+            { "name": "impossible", "run": "true",
+              "pod": { "resources": { "requests": { "cpu": "2" }, "limits": { "cpu": "1" } } } },
         ]);
-        begin(&stage, pipeline(jobs), json!({})).await;
+        let mut definition = pipeline(jobs);
+        definition["finally"] = json!([{ "name": "last", "run": "true" }]);
+        begin(&stage, definition, json!({})).await;
         let what = "the job to be evicted to run";
         status(&stage, "PipelineRun", RUN, what, BOUND, |status| runs(status, "evicted")).await;
         evict(&stage, "evicted");
@@ -81,6 +88,8 @@ async fn each_class_of_failure_is_told_with_its_evidence() {
             assert!(message.contains(evidence) && !message.is_empty(), "{name}: {told:#}");
         }
         assert_eq!(condition(&status, "Succeeded")["status"], "False");
+        // What can't be made ends nothing but itself.
+        assert_eq!(job(&status, "last")["phase"], "Succeeded", "{status:#}");
     })
     .await;
 }
@@ -174,9 +183,36 @@ async fn a_used_up_quota_is_said_and_the_run_goes_on_when_there_is_more() {
             stage.kubectl(&["get", "events", "--field-selector=reason=QuotaExceeded"]).contains("exceeded quota")
         })
         .await;
+        status(&stage, "PipelineRun", RUN, "the first job's end and why the second waits", BOUND, |status| {
+            let (first, second) = (&status["jobs"][0], &status["jobs"][1]);
+            let waits = second["message"].as_str().is_some_and(|why| why.starts_with("waits: exceeded quota: few"));
+            first["phase"] == "Succeeded" && second["phase"] == "Queued" && waits
+        })
+        .await;
         quota("5");
         let status = ended(&stage).await;
         assert_eq!(condition(&status, "Succeeded")["status"], "True", "{status:#}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_has_no_room_for_a_pod_is_said_and_a_run_without_time_says_what_it_did_not_do() {
+    on_stage("pods", |stage| async move {
+        stage.apply(&json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "no-pods" }, "spec": { "hard": { "pods": "0" } },
+        }));
+        let mut definition = pipeline(json!([{ "name": "waits", "run": "true" }, { "name": "behind", "needs": ["waits"], "run": "true" }]));
+        definition["timeout"] = json!("25s");
+        begin(&stage, definition, json!({})).await;
+        status(&stage, "PipelineRun", RUN, "why there is no pod", BOUND, |status| {
+            let told = status["jobs"][0]["message"].as_str().unwrap_or_default();
+            told.starts_with("no pod can be made: exceeded quota: no-pods")
+        })
+        .await;
+        let status = ended(&stage).await;
+        let told = condition(&status, "Succeeded");
+        assert_eq!((&told["status"], &told["reason"]), (&json!("False"), &json!("DeadlineExceeded")), "{status:#}");
     })
     .await;
 }

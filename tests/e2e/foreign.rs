@@ -63,18 +63,21 @@ async fn a_foreign_container_that_never_ends_keeps_neither_the_run_nor_its_pods(
             { "name": "plain", "run": "true" },
             { "name": "next", "needs": ["plain"], "run": "true" },
             { "name": "reports", "run": report, "reports": ["JUnit"] },
+            { "name": "red", "run": format!("{report}; exit 3"), "reports": ["JUnit"], "continueOnError": true },
         ]);
         begin(&stage, pipeline(jobs), json!({})).await;
         let status = ended(&stage).await;
         assert_eq!(condition(&status, "Succeeded")["status"], "True", "{status:#}");
         assert_eq!(job(&status, "reports")["phase"], "Succeeded", "{status:#}");
-        assert_eq!(status["tests"]["passed"], 1, "{status:#}");
+        assert_eq!(status["tests"]["passed"], 2, "{status:#}");
+        let red = job(&status, "red");
+        assert_eq!((&red["failure"], &red["message"]), (&json!("CommandFailure"), &json!("exit code 3")), "{status:#}");
         let selector = format!("timetracker.dev/run={RUN}");
         until("the pods to end", LINGERING, || {
             let pods =
                 stage.kubectl(&["get", "pods", "--selector", &selector, "--output=jsonpath={.items[*].status.phase}"]);
             let phases: Vec<&str> = pods.split_whitespace().collect();
-            phases.len() == 3 && phases.iter().all(|phase| ["Succeeded", "Failed"].contains(phase))
+            phases.len() == 4 && phases.iter().all(|phase| ["Succeeded", "Failed"].contains(phase))
         })
         .await;
         drop(injector);

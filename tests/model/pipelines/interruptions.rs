@@ -22,6 +22,8 @@ enum Step {
     /// …and acts on it later.
     ActLate,
     DeleteStatus,
+    /// A quota for Jobs; `None`: there is none.
+    Quota(Option<usize>),
     /// Someone deletes a pod.
     DeletePod(usize),
     EvictPod(usize),
@@ -38,6 +40,7 @@ fn harmless() -> impl Strategy<Value = Step> {
         2 => Just(Step::Observe),
         2 => Just(Step::ActLate),
         1 => Just(Step::DeleteStatus),
+        1 => proptest::option::of(0..3usize).prop_map(Step::Quota),
     ]
 }
 
@@ -88,6 +91,7 @@ impl Play {
         if let Some(plan) = play.held.take() {
             play.world.act(&plan, usize::MAX);
         }
+        play.world.quota = None;
         play.world.settle();
         play
     }
@@ -109,6 +113,7 @@ impl Play {
                 }
             }
             Step::DeleteStatus => world.delete_status(),
+            Step::Quota(most) => world.quota = *most,
             Step::DeletePod(which) | Step::EvictPod(which) | Step::DeleteJob(which) => {
                 let pods = world.living_pods();
                 let Some((name, cell)) = pods.get(*which).cloned() else { return };
@@ -218,6 +223,7 @@ fn a_job_that_a_late_leader_makes_takes_no_room_when_it_has_ended() {
         once: false,
         collects: false,
         traps: false,
+        impossible: false,
         when: When::Absent,
     };
     let scenario = Scenario { jobs: vec![job(&[], 1), job(&[0], 2), job(&[1], 1)], finally: None, limit: 1 };
@@ -227,6 +233,68 @@ fn a_job_that_a_late_leader_makes_takes_no_room_when_it_has_ended() {
     let play = Play::of(&scenario, &steps);
     assert!(!play.doubted.is_empty(), "a Job was deleted while another leader held a plan");
     play.assert_sound(&scenario);
+}
+
+/// Its result is its own: what needs nothing of it goes on, and `finally` tells of both.
+#[test]
+fn a_job_that_can_not_be_made_fails_alone_and_with_its_reason() {
+    let jobs = serde_json::json!([
+        {"name": "never", "image": "x", "run": "true", "effects": "Once"},
+        {"name": "beside", "image": "x", "run": "true"},
+        {"name": "behind", "image": "x", "run": "true", "needs": ["never"]},
+    ]);
+    let finally = serde_json::json!([{"name": "last", "image": "x", "run": "true"}]);
+    let mut world = World::new(
+        serde_json::json!({"jobs": jobs, "finally": finally}),
+        serde_json::json!({"pipelineRef": {"name": "p"}}),
+        std::collections::BTreeMap::new(),
+        timetracker_operator::pipelines::Settings::default(),
+    );
+    world.refused.insert("never".to_owned());
+    world.settle();
+    let status = world.run().unwrap().status.unwrap();
+    let phases: Vec<_> = status.jobs.iter().map(|job| (job.name.as_str(), format!("{:?}", job.phase))).collect();
+    let expected = [("never", "Failed"), ("beside", "Succeeded"), ("behind", "Skipped"), ("last", "Succeeded")];
+    assert_eq!(phases, expected.map(|(name, phase)| (name, phase.to_owned())));
+    assert_eq!(status.jobs[0].failure, Some(timetracker_operator::api::run::FailureClass::Configuration));
+    assert_eq!(status.jobs[0].message.as_deref(), Some("its Job can't be made: it is invalid"));
+    let condition = &status.conditions[0];
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Configuration"));
+    assert!(condition.message.contains("job never"), "{}", condition.message);
+}
+
+#[test]
+fn what_a_quota_holds_back_is_told_while_the_rest_goes_on_and_runs_when_there_is_more() {
+    let jobs = serde_json::json!([
+        {"name": "first", "image": "x", "run": "true", "effects": "Once"},
+        {"name": "second", "image": "x", "run": "true", "effects": "Once"},
+    ]);
+    let mut world = World::new(
+        serde_json::json!({ "jobs": jobs }),
+        serde_json::json!({"pipelineRef": {"name": "p"}}),
+        std::collections::BTreeMap::new(),
+        timetracker_operator::pipelines::Settings::default(),
+    );
+    world.quota = Some(1);
+    let mut told = Vec::new();
+    for _ in 0..40 {
+        world.reconcile();
+        if let Some(status) = world.run().unwrap().status {
+            let second = status.jobs.get(1).map(|job| (format!("{:?}", job.phase), job.message.clone()));
+            let first = status.jobs.first().map(|job| format!("{:?}", job.phase));
+            told.extend(first.zip(second));
+        }
+        world.step();
+    }
+    let waits = ("Queued".to_owned(), Some("waits: exceeded quota".to_owned()));
+    assert!(told.contains(&("Running".to_owned(), waits)), "{told:?}");
+    assert!(world.is_over(), "{told:?}");
+    let status = world.run().unwrap().status.unwrap();
+    assert!(
+        status.jobs.iter().all(|job| job.phase == timetracker_operator::api::run::JobPhase::Succeeded),
+        "{status:?}"
+    );
+    assert!(world.cell_executions.values().all(|times| *times == 1), "{:?}", world.cell_executions);
 }
 
 proptest! {

@@ -19,6 +19,8 @@ pub struct Job {
     pub once: bool,
     pub collects: bool,
     pub traps: bool,
+    /// The API server never takes its Jobs.
+    pub impossible: bool,
     pub when: When,
 }
 
@@ -67,11 +69,23 @@ pub struct Scenario {
 fn job(place: usize) -> impl Strategy<Value = Job> {
     let needs = proptest::collection::btree_set(0..place.max(1), 0..3);
     let outcome = (prop_oneof![5 => Just(0), 1 => Just(1)], prop_oneof![4 => Just(0u32), 1 => Just(2)], 1..4u32);
-    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.25), any::<bool>(), any::<bool>());
+    let flags = (
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.25),
+        any::<bool>(),
+        any::<bool>(),
+        prop::bool::weighted(0.1),
+    );
     let when = prop_oneof![6 => Just(When::Absent), 1 => Just(When::Yes), 1 => Just(When::No), 2 => Just(When::NeedFailed),
         1 => Just(When::Broken)];
     (needs, prop_oneof![4 => Just(1usize), 1 => Just(2)], outcome, flags, when).prop_map(
-        move |(needs, cells, (exit, failed_tests, steps), (continue_on_error, once, collects, traps), when)| Job {
+        move |(
+            needs,
+            cells,
+            (exit, failed_tests, steps),
+            (continue_on_error, once, collects, traps, impossible),
+            when,
+        )| Job {
             needs: needs.into_iter().filter(|need| *need < place).collect(),
             cells,
             exit,
@@ -81,6 +95,7 @@ fn job(place: usize) -> impl Strategy<Value = Job> {
             once,
             collects,
             traps,
+            impossible,
             when,
         },
     )
@@ -146,12 +161,15 @@ impl Scenario {
         let mut settings = Settings::default();
         settings.limits.jobs = self.limit;
         let params = json!([{"name": "go", "type": "Boolean", "default": "true"}]);
-        World::new(
+        let mut world = World::new(
             json!({"params": params, "jobs": jobs, "finally": finally}),
             json!({"pipelineRef": {"name": "p"}}),
             fates,
             settings,
-        )
+        );
+        let impossible = self.named().into_iter().filter(|(_, job)| job.impossible);
+        world.refused = impossible.flat_map(|(name, job)| Self::cells(&name, job)).collect();
+        world
     }
 
     pub fn once_cells(&self) -> Vec<String> {
@@ -178,7 +196,8 @@ impl Scenario {
     pub fn expected(&self) -> Expected {
         let mut by_place: Vec<&str> = Vec::new();
         let mut expected = Expected::new();
-        let own = |job: &Job| if job.exit == 0 && job.failed_tests == 0 { "Succeeded" } else { "Failed" };
+        let succeeds = |job: &Job| job.exit == 0 && job.failed_tests == 0 && !job.impossible;
+        let own = |job: &Job| if succeeds(job) { "Succeeded" } else { "Failed" };
         for (place, job) in self.jobs.iter().enumerate() {
             let open = job.needs.iter().all(|need| {
                 by_place[*need] == "Succeeded" || (by_place[*need] == "Failed" && self.jobs[*need].continue_on_error)
@@ -221,7 +240,7 @@ impl Scenario {
     pub fn executes(&self, cell: &str) -> bool {
         let named = self.named();
         let (_, job) = named.iter().find(|(name, job)| Self::cells(name, job).iter().any(|own| own == cell)).unwrap();
-        job.when != When::Broken && self.expected()[cell] != "Skipped"
+        job.when != When::Broken && !job.impossible && self.expected()[cell] != "Skipped"
     }
 
     /// Nothing failed that is not forgiven: what is skipped is so by a condition, or because of a failure.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use timetracker_operator::api::run::{PipelineRun, RunStatus};
 use timetracker_operator::cluster::{Target, Write};
 use timetracker_operator::pipelines::{
-    Effect, Finished, Observed, Queue, Reused, Rival, Settings, Waiting, decide, names, revision_wanted, status_patch,
-    takes_room,
+    Effect, Finished, Mark, Observed, Queue, Reused, Rival, Settings, Waiting, decide, names, revision_wanted,
+    status_patch, takes_room,
 };
 use timetracker_operator::plan::Plan;
 
@@ -34,6 +34,10 @@ pub struct World {
     pub settings: Settings,
     /// What a cell's command leaves as its termination message.
     pub messages: BTreeMap<String, String>,
+    /// Cells whose Jobs the API server never takes.
+    pub refused: BTreeSet<String>,
+    /// How many Jobs at once a quota allows.
+    pub quota: Option<usize>,
     /// How often each attempt's command was started, by Job name.
     pub executions: BTreeMap<String, u32>,
     /// How often each cell's command was started.
@@ -52,7 +56,19 @@ pub struct World {
     pub begun: Vec<String>,
 }
 
-pub type RunPlan = Plan<Effect, RunStatus>;
+/// A plan, and what it was made of.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    plan: Plan<Effect, RunStatus>,
+    observed: Observed,
+}
+
+impl std::ops::Deref for RunPlan {
+    type Target = Plan<Effect, RunStatus>;
+    fn deref(&self) -> &Self::Target {
+        &self.plan
+    }
+}
 
 impl World {
     pub fn new(pipeline: Value, run: Value, fates: BTreeMap<String, Fate>, settings: Settings) -> Self {
@@ -62,6 +78,8 @@ impl World {
             clock: 1_750_000_000,
             settings,
             messages: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            quota: None,
             executions: BTreeMap::new(),
             cell_executions: BTreeMap::new(),
             made: BTreeSet::new(),
@@ -172,6 +190,8 @@ impl World {
             jobs: typed_jobs(jobs),
             pods,
             lacking: BTreeMap::new(),
+            unmade: BTreeMap::new(),
+            held: BTreeMap::new(),
             claims: typed(
                 all("ConfigMap")
                     .into_iter()
@@ -205,7 +225,8 @@ impl World {
     }
 
     pub fn plan_of(&self, name: &str) -> Option<RunPlan> {
-        Some(decide(&self.observe_of(name)?, &self.settings, self.now()))
+        let observed = self.observe_of(name)?;
+        Some(RunPlan { plan: decide(&observed, &self.settings, self.now()), observed })
     }
 
     /// Does the first `most` writes of a plan, stopping at the first conflict as the operator does.
@@ -232,14 +253,48 @@ impl World {
 
     fn write(&mut self, name: &str, plan: &RunPlan, most: usize) {
         let now = self.now_text();
-        let mut writes: Vec<Write> = plan.effects.iter().map(|effect| effect.write("ns", name).unwrap()).collect();
-        if let Some(status) = &plan.status {
-            writes.push(Write::Status { target: Target::of::<PipelineRun>("ns", name), status: status_patch(status) });
-        }
-        for write in writes.iter().take(most) {
-            if self.store.act(write, &now).is_err() {
+        let mut left = most;
+        let mut held = BTreeMap::new();
+        for effect in &plan.effects {
+            if left == 0 {
                 return;
             }
+            if effect.is_mark() && !held.is_empty() {
+                continue;
+            }
+            left -= 1;
+            if let Effect::Start(job) = effect {
+                let job_name = job.metadata.name.clone().unwrap();
+                if self.refused.contains(&job.metadata.annotations.as_ref().unwrap()[names::CELL_ANNOTATION]) {
+                    let refuse = Effect::Refuse { job: job_name, why: "it is invalid".to_owned() };
+                    let _changed_meanwhile = self.store.act(&refuse.write("ns", name).unwrap(), &now);
+                    return;
+                }
+                if self.quota.is_some_and(|quota| self.busy().len() >= quota) {
+                    if plan.effects.iter().any(|effect| effect.claims(job)) && left > 0 {
+                        let unclaim = Effect::Unclaim { claim: job_name.clone() };
+                        self.store.act(&unclaim.write("ns", name).unwrap(), &now).unwrap();
+                    }
+                    held.insert(job_name, "exceeded quota".to_owned());
+                    continue;
+                }
+            }
+            if self.store.act(&effect.write("ns", name).unwrap(), &now).is_err() {
+                return;
+            }
+        }
+        let mut status = plan.status.clone();
+        if !held.is_empty() {
+            if Mark::of(&plan.observed.run).is_some() && left > 0 {
+                left -= 1;
+                self.store.act(&Effect::Proceed.write("ns", name).unwrap(), &now).unwrap();
+            }
+            let observed = Observed { held, ..plan.observed.clone() };
+            status = decide(&observed, &self.settings, self.now()).status;
+        }
+        if let Some(status) = status.filter(|_| left > 0) {
+            let write = Write::Status { target: Target::of::<PipelineRun>("ns", name), status: status_patch(&status) };
+            let _changed_meanwhile = self.store.act(&write, &now);
         }
     }
 
@@ -448,11 +503,11 @@ impl World {
         self.store.garbage();
     }
 
-    /// Until nothing changes any more; panics when that never happens.
+    /// Until nothing changes for longer than an attempt waits for the next; panics when that never happens.
     pub fn settle(&mut self) {
         for _ in 0..400 {
             let before = self.store.objects.clone();
-            for _ in 0..4 {
+            for _ in 0..7 {
                 for run in self.store.names("PipelineRun") {
                     self.reconcile_of(&run);
                 }
