@@ -26,7 +26,7 @@ OVERLAYS = HERE / "versions"
 # What an app consists of; everything else here is about making versions of it.
 SOURCES = (
     *(".coveragerc", ".flake8", ".gitignore", "Dockerfile", "MANIFEST.in"),
-    *("pyproject.toml", "pytest.ini", "requirements.txt", "requirements-test.txt"),
+    *("pyproject.toml", "pytest.ini", "requirements.txt", "requirements-test.txt", "requirements-ci.txt"),
     *("setup.py", "start.py", "app", "migrations", "tests"),
 )
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")

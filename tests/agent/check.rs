@@ -63,7 +63,7 @@ impl Trees {
     pub fn agent_with(&self, url: &str, squawk: &str) -> Agent {
         let python = cache::sample_app_python();
         let (base, head, reports) = (self.base(), self.head(), self.reports());
-        Agent::new(["database", "check", "--python", "python3", "--squawk", squawk])
+        Agent::new(["database", "check", "--own-packages", "--python", "python3", "--squawk", squawk])
             .arguments(["--base", base.to_str().unwrap(), "--workspace", head.to_str().unwrap()])
             .arguments(["--reports", reports.to_str().unwrap()])
             .env("PYTHONPATH", python.to_str().unwrap())

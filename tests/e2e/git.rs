@@ -11,7 +11,7 @@ use crate::stage::{output, repository, setting};
 pub struct Server {
     address: String,
     folder: PathBuf,
-    _folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     _process: Child,
     _lifeline: ChildStdin,
 }
@@ -39,13 +39,7 @@ pub fn server() -> &'static Server {
         let mut address = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
         assert!(!address.trim().is_empty(), "dev/git-server.py ended at once");
-        Server {
-            address: address.trim().to_owned(),
-            folder,
-            _folder: directory,
-            _process: process,
-            _lifeline: lifeline,
-        }
+        Server { address: address.trim().to_owned(), folder, directory, _process: process, _lifeline: lifeline }
     })
 }
 
@@ -64,6 +58,28 @@ impl Server {
         };
         let tree = ["commit-tree", "-p", "v1.1.0^{commit}", "-m", message, "v1.1.0^{tree}"];
         let commit = output(git().args(tree)).trim().to_owned();
+        output(git().args(["update-ref", &format!("refs/heads/{name}"), &commit]));
+        commit
+    }
+
+    /// A branch of this name on v1.1.0, with one commit that changes one file: the commit.
+    pub fn edit(&self, name: &str, file: &str, change: impl Fn(&str) -> String) -> String {
+        let index = self.directory.path().join(format!("index-of-{name}"));
+        let git = || {
+            let mut git = Command::new("git");
+            git.arg("-C").arg(&self.folder).args(["-c", "user.name=Test", "-c", "user.email=test@example.org"]);
+            git.env("GIT_INDEX_FILE", &index);
+            git
+        };
+        let content = change(&output(git().args(["show", &format!("v1.1.0:{file}")])));
+        let changed = self.directory.path().join(format!("file-of-{name}"));
+        std::fs::write(&changed, content).unwrap();
+        let blob = output(git().args(["hash-object", "-w"]).arg(&changed)).trim().to_owned();
+        output(git().args(["read-tree", "v1.1.0^{tree}"]));
+        output(git().args(["update-index", "--cacheinfo", &format!("100644,{blob},{file}")]));
+        let tree = output(git().args(["write-tree"])).trim().to_owned();
+        let make = ["commit-tree", "-p", "v1.1.0^{commit}", "-m", "Change one file", &tree];
+        let commit = output(git().args(make)).trim().to_owned();
         output(git().args(["update-ref", &format!("refs/heads/{name}"), &commit]));
         commit
     }

@@ -25,6 +25,7 @@ mod runs;
 mod runs_disturbed;
 mod runs_ordered;
 mod runs_refused;
+mod services;
 mod stage;
 mod waiting;
 mod witness;

@@ -20,6 +20,15 @@ fn shipped(name: &str) -> Value {
     object["spec"].clone()
 }
 
+/// The same in an environment of these requirement files instead of an image: installed by a Job in the cluster.
+fn in_environment(name: &str, requirements: &[&str]) -> Value {
+    let mut definition = shipped(name);
+    let defaults = definition["defaults"].as_object_mut().unwrap();
+    defaults.remove("image");
+    defaults.insert("environment".to_owned(), json!({ "python": "3.11", "requirements": requirements }));
+    definition
+}
+
 async fn run(stage: &Stage, definition: Value) -> Value {
     run_of(stage, definition, "v1.1.0").await
 }
@@ -45,7 +54,8 @@ fn assert_all_tests_by_marker(status: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn comprehensive_ci_runs_every_test_in_its_lane_and_combines_their_coverage() {
     on_stage("ci", |stage| async move {
-        let status = run(&stage, shipped("comprehensive-ci")).await;
+        let status = run(&stage, in_environment("comprehensive-ci", &["requirements-ci.txt"])).await;
+        assert_eq!(job(&status, "environment")["phase"], "Succeeded", "{status:#}");
         let mut lanes = vec!["smoke-tests", "integration-tests-auth", "database-tests", "security-tests"];
         lanes.extend(["unit-tests (models)", "unit-tests (routes)", "unit-tests (api)", "unit-tests (utils)"]);
         lanes.extend(["integration-tests (timer)", "integration-tests (projects)", "integration-tests (invoices)"]);
@@ -108,6 +118,40 @@ async fn migration_check_proves_an_additive_migration_over_old_rows() {
         assert_eq!((&validate["phase"], &validate["message"]), (&json!("Succeeded"), &Value::Null), "{status:#}");
         assert_eq!(job(&status, "migration-tests")["phase"], "Succeeded", "{status:#}");
         assert_eq!(status["tests"]["byMarker"]["database"], "15/15", "{status:#}");
+    })
+    .await;
+}
+
+/// Only what the commit's own files name can tell whether they fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn requirements_alone_are_checked_with_the_packages_that_they_name() {
+    on_stage("requirements", |stage| async move {
+        let without = |left_out: &'static str| {
+            move |text: &str| text.lines().filter(|line| !line.starts_with(left_out)).collect::<Vec<_>>().join("\n")
+        };
+        source(&stage).await;
+        // Nothing but the web server needs gunicorn; without reportlab the app can't be imported.
+        let harmless = git::server().edit("without-gunicorn", "requirements.txt", without("gunicorn"));
+        let broken = git::server().edit("without-reportlab", "requirements.txt", without("reportlab"));
+        let mut definition = in_environment("migration-check", &["requirements-ci.txt"]);
+        definition["jobs"].as_array_mut().unwrap().truncate(1);
+        begin(&stage, definition, json!({ "revision": { "commit": harmless } })).await;
+        stage
+            .create(
+                "PipelineRun",
+                "broken",
+                json!({ "pipelineRef": { "name": RUN }, "revision": { "commit": broken } }),
+            )
+            .await;
+        let ended =
+            |name| status(&stage, "PipelineRun", name, "its end", WHOLE, |status| !status["completionTime"].is_null());
+        let passed = ended(RUN).await;
+        let validate = job(&passed, "validate-migrations");
+        assert_eq!((&validate["phase"], &validate["message"]), (&json!("Succeeded"), &Value::Null), "{passed:#}");
+        let failed = ended("broken").await;
+        let validate = job(&failed, "validate-migrations");
+        assert_eq!(validate["failure"], "CommandFailure", "{failed:#}");
+        assert!(validate["message"].as_str().unwrap().contains("reportlab"), "{failed:#}");
     })
     .await;
 }

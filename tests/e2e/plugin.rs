@@ -67,6 +67,27 @@ async fn a_run_made_and_watched_by_the_plugin_ends_with_its_criteria_ticked() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_followed_from_job_to_job_until_the_run_ends() {
+    on_stage("plugin-follow", |stage| async move {
+        let slowly = "echo first of one; sleep 5; echo second of one";
+        let definition = pipeline(json!([
+            { "name": "one", "run": slowly },
+            { "name": "two", "needs": ["one"], "reports": ["JUnit"], "run": format!("{GREEN}; echo only of two") },
+        ]));
+        stage.create("Pipeline", RUN, definition).await;
+        stage.create("PipelineRun", RUN, json!({ "pipelineRef": { "name": RUN } })).await;
+        let (code, told) = called(&stage, &["logs", "--follow", RUN]).await;
+        assert_eq!(code, 0, "{told}");
+        let lines: Vec<&str> = told.lines().filter(|line| line.contains(" of ")).collect();
+        assert_eq!(lines, ["first of one", "second of one", "only of two"], "{told}");
+        says(&told, &["==> one <==", "==> two <=="]);
+        let (code, told) = called(&stage, &["logs", "--follow", RUN, "two"]).await;
+        assert_eq!((code, told.contains("only of two"), told.contains("of one")), (0, true, false), "{told}");
+    })
+    .await;
+}
+
 /// A test that fails the first time that its pod sees it, and one that must not be run twice.
 const FLAKY: &str = r#"cat > test_flaky.py <<'END'
 import os, pathlib

@@ -1,4 +1,4 @@
 # The whole check is the agent's; its short report goes where the collector finds it.
 exec /timetracker/bin/timetracker-agent --termination-message "$REPORTS/migration-check.json" \
-  database check --workspace "$PWD" --base "$HOME/base" --reports migration-report \
+  database check ${OWN_PACKAGES:+--own-packages} --workspace "$PWD" --base "$HOME/base" --reports migration-report \
   --migrations "$MIGRATIONS" --models "$MODELS" --timeout "$CHECK_TIMEOUT" --grace 10s

@@ -37,11 +37,15 @@ pub(super) fn lower(job: &JobSpec) -> JobSpec {
 pub(super) fn variables(step: &MigrationCheck, run: &RunContext<'_>, job: &JobSpec) -> Vec<EnvVar> {
     let whole = run.timeout(job);
     let timeout = whole.saturating_sub(TELLING).max(whole / 2);
-    vec![
+    let mut variables = vec![
         literal("MIGRATIONS", step.directory.as_deref().unwrap_or("migrations")),
         literal("MODELS", step.models.as_deref().unwrap_or("app/models")),
         literal("CHECK_TIMEOUT", &format!("{}s", timeout.as_secs().max(1))),
-    ]
+    ];
+    if job.environment.is_some() {
+        variables.push(literal("OWN_PACKAGES", "yes"));
+    }
+    variables
 }
 
 /// Paths that lead out of the repository, or that a program would take for an option. The agent refuses them too.

@@ -65,6 +65,8 @@ pub struct Evidence {
     pub server_version: String,
     /// No lock that stops readers or writers may be held longer.
     pub lock_limit_milliseconds: u64,
+    /// Whether the chain ran with the packages that the commit's own requirement files name.
+    pub own_packages: bool,
     /// What the commit changes against its base.
     pub changes: Attempt<Changes>,
     /// The commit's migration files.

@@ -126,7 +126,15 @@ fn changes(evidence: &Evidence) -> Step {
         (0, 0) if changes.requirements.is_empty() => {
             (StepOutcome::Passed, "neither models nor migrations changed".into())
         }
-        (0, 0) => (StepOutcome::Passed, "only requirements changed: the whole chain runs with the new ones".into()),
+        (0, 0) if evidence.own_packages => {
+            (StepOutcome::Passed, "only requirements changed: the whole chain ran with the new ones".into())
+        }
+        (0, 0) => (
+            StepOutcome::Warning,
+            "only requirements changed, but the job has no environment: the chain ran with the image's packages, not with \
+             the new ones"
+                .into(),
+        ),
         (0, files) => (StepOutcome::Passed, format!("{files} migration file(s) changed")),
         (models, 0) => (
             StepOutcome::Warning,

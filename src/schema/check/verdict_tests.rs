@@ -61,6 +61,7 @@ fn additive() -> Evidence {
     Evidence {
         server_version: "16.14".into(),
         lock_limit_milliseconds: 5_000,
+        own_packages: false,
         changes: changed(&["app/models/user.py"], &["migrations/versions/b.py"]),
         files: done(files("b", true)),
         start: done(schema("a", &["id"])),
@@ -139,8 +140,18 @@ fn a_model_without_a_migration_warns_and_names_what_is_missing() {
 
 #[test]
 fn requirements_alone_want_no_migration() {
-    let judgement = judge(&with(|e| e.changes = changed(&[], &[])));
-    assert_eq!(judgement.verdict, Verdict::Passed);
+    let judged = |own_packages| {
+        let judgement = judge(&with(|e| (e.changes, e.own_packages) = (changed(&[], &[]), own_packages)));
+        let said = judgement.steps.iter().find(|step| step.name == StepName::Changes).unwrap().detail.clone();
+        (judgement.verdict, said)
+    };
+    let (verdict, said) = judged(true);
+    assert_eq!(verdict, Verdict::Passed);
+    assert!(said.ends_with("ran with the new ones"), "{said}");
+    // What was not tried is not passed.
+    let (verdict, said) = judged(false);
+    assert_eq!(verdict, Verdict::Warning);
+    assert!(said.contains("the job has no environment"), "{said}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use timetracker_operator::pipelines::names;
 
 use super::scenario::{Expected, Job, Scenario, When, scenario};
-use super::world::{RUN, RunPlan, World};
+use super::world::{Fate, RUN, RunPlan, World};
 
 /// One step of an interleaving.
 #[derive(Debug, Clone)]
@@ -261,6 +261,64 @@ fn a_job_that_can_not_be_made_fails_alone_and_with_its_reason() {
     let condition = &status.conditions[0];
     assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Configuration"));
     assert!(condition.message.contains("job never"), "{}", condition.message);
+}
+
+/// A world with one job, a matrix of four cells; what each of them does.
+fn matrix(more: serde_json::Value, fates: [(&str, Fate); 4]) -> World {
+    let mut axes = serde_json::json!({"axes": [{"name": "cell", "values": ["a", "b", "c", "d"]}]});
+    axes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let job = serde_json::json!({"name": "m", "image": "x", "run": "true", "matrix": axes});
+    let fates = fates.map(|(cell, fate)| (format!("m ({cell})"), fate)).into();
+    let settings = timetracker_operator::pipelines::Settings::default();
+    World::new(serde_json::json!({"jobs": [job]}), serde_json::json!({"pipelineRef": {"name": "p"}}), fates, settings)
+}
+
+fn fate(exit: i32, steps: u32) -> Fate {
+    Fate { exit, failed_tests: 0, steps, traps: false }
+}
+
+fn phases(world: &World) -> Vec<String> {
+    world.run().unwrap().status.unwrap().jobs.iter().map(|job| format!("{:?}", job.phase)).collect()
+}
+
+#[test]
+fn of_a_matrix_no_more_cells_run_at_once_than_it_says() {
+    for (most, seen) in [(1, 1), (3, 3)] {
+        let cells = ["a", "b", "c", "d"].map(|cell| (cell, fate(0, 3)));
+        let mut world = matrix(serde_json::json!({"maxParallel": most}), cells);
+        world.settle();
+        assert_eq!(phases(&world), ["Succeeded"; 4]);
+        assert_eq!(world.most_at_once, seen);
+    }
+}
+
+#[test]
+fn a_cell_that_fails_ends_the_others_unless_the_matrix_lets_them_go_on() {
+    let cells = |steps| [("a", fate(0, 1)), ("b", fate(1, 3)), ("c", fate(0, steps)), ("d", fate(0, steps))];
+    let mut world = matrix(serde_json::json!({"maxParallel": 3}), cells(200));
+    world.settle();
+    assert_eq!(phases(&world), ["Succeeded", "Failed", "Cancelled", "Cancelled"]);
+    assert!(world.living_pods().is_empty());
+    let told = world.run().unwrap().status.unwrap().jobs[2].message.clone();
+    assert_eq!(told.as_deref(), Some("another cell of the matrix failed"));
+    let mut world = matrix(serde_json::json!({"failFast": false}), cells(6));
+    world.settle();
+    assert_eq!(phases(&world), ["Succeeded", "Failed", "Succeeded", "Succeeded"]);
+}
+
+#[test]
+fn a_command_that_fails_is_tried_again_as_often_as_its_job_says() {
+    let job = serde_json::json!({"name": "m", "image": "x", "run": "true", "retries": {"failure": 2}});
+    let mut world = World::new(
+        serde_json::json!({"jobs": [job]}),
+        serde_json::json!({"pipelineRef": {"name": "p"}}),
+        [("m".to_owned(), fate(1, 1))].into(),
+        timetracker_operator::pipelines::Settings::default(),
+    );
+    world.settle();
+    assert_eq!(phases(&world), ["Failed"]);
+    assert_eq!(world.cell_executions["m"], 3);
+    assert_eq!(world.run().unwrap().status.unwrap().jobs[0].attempt, Some(3));
 }
 
 #[test]

@@ -141,8 +141,7 @@ impl Catalogue {
             }
             Name::TestEnvironment => {
                 let python = self.debian("python", progress)?;
-                let tools = self.repository.join("dev/images/test-environment.txt");
-                self.sample(&self.sample_folder(), progress).test_environment(&tools, python)?.push(registry, target)
+                self.sample(&self.sample_folder(), progress).test_environment(python)?.push(registry, target)
             }
             Name::OtherPlatform => other_platform().push(registry, target),
             Name::Sample(version) => {

@@ -90,15 +90,16 @@ impl Sample<'_> {
             .indexed())
     }
 
-    /// What the app's pipelines need, without the app: its tests' requirements and these further tools.
+    /// What the app's pipelines need, without the app.
     ///
     /// # Errors
     /// When the dependencies can't be had.
-    pub fn test_environment(&self, tools: &Path, python: Layer) -> Result<Image> {
-        // The second includes the first, whose content must count too.
-        let requirements = self.folder.join("requirements.txt");
-        let tests = self.folder.join("requirements-test.txt");
-        let dependencies = python::dependencies("tests", &[&requirements, &tests, tools], self.store, self.progress)?;
+    pub fn test_environment(&self, python: Layer) -> Result<Image> {
+        // Each includes the one before, whose content must count too.
+        let files = ["requirements.txt", "requirements-test.txt", "requirements-ci.txt"];
+        let files = files.map(|name| self.folder.join(name));
+        let files = files.each_ref().map(|path| path.as_path());
+        let dependencies = python::dependencies("tests", &files, self.store, self.progress)?;
         let users = Layer::Files(users(&python)?);
         Ok(python::image(python)
             .layer(dependencies)

@@ -22,6 +22,9 @@ pub(in crate::agent) struct Check {
     /// The folder, or the file, of the models, in the trees.
     #[arg(long, default_value = "app/models")]
     pub(super) models: PathBuf,
+    /// The commands run with the packages that the commit's own requirement files name, not with those of an image.
+    #[arg(long)]
+    pub(super) own_packages: bool,
     /// Where `migration-report.json` and `migration-report.md` go.
     #[arg(long)]
     pub(super) reports: PathBuf,

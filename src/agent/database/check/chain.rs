@@ -87,6 +87,7 @@ impl<'a> Chain<'a> {
         let mut evidence = Evidence {
             server_version: self.server_version.clone(),
             lock_limit_milliseconds: milliseconds(self.arguments.lock_limit),
+            own_packages: self.arguments.own_packages,
             changes,
             files,
             start: Attempt::not_run(""),
