@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use futures::StreamExt;
-use object_store::ObjectStore;
 use serde::Serialize;
 
 use super::place::RunPlace;
 use super::refusal::Refusal;
+use super::storage::Storage;
 
 const MAX_ENTRIES: usize = 5000;
 
@@ -34,13 +34,13 @@ struct Entry {
 
 impl Listing {
     /// # Errors
-    /// When the run has left nothing, or the volume can't be read.
-    pub(super) async fn read(store: &dyn ObjectStore, run: &RunPlace) -> Result<Self, Refusal> {
-        let mut found = store.list(Some(&run.path()));
+    /// When the run has left nothing, or the volume or bucket can't be read.
+    pub(super) async fn read(storage: &Storage, run: &RunPlace) -> Result<Self, Refusal> {
+        let mut found = storage.store().list(Some(&run.path()));
         let mut artifacts = Vec::new();
         let mut truncated = false;
         while let Some(object) = found.next().await {
-            let object = object.map_err(|error| Refusal::of(&error))?;
+            let object = object.map_err(|error| storage.refusal(&error))?;
             let parts: Vec<String> = object.location.parts().map(|part| part.as_ref().to_owned()).collect();
             let [_, _, job, name] = parts.as_slice() else { continue };
             if artifacts.len() >= MAX_ENTRIES {

@@ -1,4 +1,4 @@
-//! The artifact store: keeps logs, reports and artifacts of runs in a directory, one folder per run and job.
+//! The artifact store: keeps logs, reports and artifacts of runs in a directory or a bucket, one folder per run and job.
 //!
 //! It is a workload of its own because code of pull requests can reach it. It holds no permission in the cluster.
 //!
@@ -14,10 +14,13 @@
 //! PUT /v1/artifacts/{namespace}/{run}/{job}/{name}    job: the Kubernetes Job of the attempt, the pod's own
 //! GET /v1/artifacts/{namespace}/{run}/{job}/{name}    always as an attachment
 //! GET /v1/artifacts/{namespace}/{run}                 what a run has left: JSON, or a page for browsers
-//! GET /healthz
+//! GET /healthz                                        whether it runs
+//! GET /readyz                                         whether artifacts can be kept
 //! ```
 
 mod access;
+mod bucket;
+mod draft;
 mod identity;
 mod keys;
 mod listing;
@@ -25,6 +28,7 @@ mod place;
 mod refusal;
 mod routes;
 mod server;
+mod storage;
 mod sweep;
 mod upload;
 
@@ -36,16 +40,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use tokio::net::TcpListener;
 use url::Url;
 
 use crate::api::duration::Period;
 use access::Access;
+pub use bucket::{BucketArguments, BucketError};
 use keys::{KeySource, Keys};
 use routes::Shared;
 use server::Limits;
+use storage::Storage;
 use upload::Uploads;
 
 /// How often the keys are read again, so that one that was withdrawn ends.
@@ -58,9 +62,12 @@ pub struct ArtifactsArguments {
     /// Where it listens.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Where everything is kept.
-    #[arg(long)]
-    pub directory: PathBuf,
+    /// The directory in which everything is kept.
+    #[arg(long, required_unless_present = "s3-bucket", conflicts_with = "s3-bucket")]
+    pub directory: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the text of the group's help")]
+    pub bucket: BucketArguments,
     /// How long a run is kept after its last upload.
     #[arg(long, default_value = "720h")]
     pub retention: Period,
@@ -100,6 +107,9 @@ pub struct ArtifactsArguments {
     /// The least time between two attempts to read the keys.
     #[arg(long, default_value = "10s")]
     pub key_interval: Period,
+    /// How often it is looked whether the volume or bucket can be used.
+    #[arg(long, default_value = "30s")]
+    pub probe_interval: Period,
 }
 
 /// Why the store does not start, or ended.
@@ -116,6 +126,12 @@ pub enum ArtifactsError {
     /// The object store refuses the directory.
     #[error("the directory can't be used: {0}")]
     Store(#[from] object_store::Error),
+    /// A setting of the bucket can't be used.
+    #[error("the bucket can't be used: {0}")]
+    Bucket(#[from] BucketError),
+    /// Nothing is named to keep artifacts in.
+    #[error("nothing is named to keep artifacts in: expected --directory or --s3-bucket")]
+    Nowhere,
     /// The address can't be listened on.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -140,7 +156,7 @@ pub enum ArtifactsError {
 /// Serves until `shutdown` is there; uploads under way then have ten seconds to end.
 ///
 /// # Errors
-/// When the directory, the address or a file named in the arguments can't be used.
+/// When the directory, a setting of the bucket, the address or a file named in the arguments can't be used.
 pub async fn serve(
     arguments: ArtifactsArguments,
     shutdown: impl Future<Output = ()> + Send,
@@ -153,32 +169,24 @@ pub async fn serve(
 /// As [`serve`], on a socket that listens already; `listen` is not used.
 ///
 /// # Errors
-/// When the directory or a file named in the arguments can't be used.
+/// When the directory, a setting of the bucket or a file named in the arguments can't be used.
 pub async fn serve_on(
     listener: TcpListener,
     arguments: ArtifactsArguments,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ArtifactsError> {
-    let directory = arguments.directory.clone();
-    let failed = |source| ArtifactsError::Directory { path: directory.clone(), source };
-    // Nothing is under way yet: what is unfinished is of a process that has gone.
-    let unfinished = tokio::task::spawn_blocking({
-        let directory = directory.clone();
-        move || sweep::remove_unfinished(&directory)
-    });
-    let removed = unfinished.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
-    let store: Arc<dyn ObjectStore> =
-        Arc::new(LocalFileSystem::new_with_prefix(&directory)?.with_automatic_cleanup(true).with_fsync(true));
+    let storage = Arc::new(Storage::open(&arguments).await?);
     let keys = Arc::new(Keys::new(key_source(&arguments)?, arguments.key_interval.length()));
     let read_token = arguments.read_token_file.as_ref().map(|path| access::read_token(path)).transpose()?;
     let shared = Arc::new(Shared {
         access: Access::new(Arc::clone(&keys), arguments.issuer.clone(), read_token),
-        uploads: Uploads::new(Arc::clone(&store), &arguments),
-        store: Arc::clone(&store),
+        uploads: Uploads::new(Arc::clone(&storage), &arguments),
+        storage: Arc::clone(&storage),
     });
-    tracing::info!(address = ?listener.local_addr().ok(), ?directory, removed, "the artifact store listens");
+    tracing::info!(address = ?listener.local_addr().ok(), %storage, "the artifact store listens");
+    let (retention, probes) = (arguments.retention.length(), arguments.probe_interval.length());
     let chores = tokio::spawn(async move {
-        tokio::join!(refresh(&keys), sweep::forever(&*store, arguments.retention.length(), SWEEP))
+        tokio::join!(refresh(&keys), sweep::forever(&storage, retention, SWEEP), storage.watch(probes))
     });
     let limits = Limits { header_timeout: arguments.header_timeout.length(), ..Limits::default() };
     server::run(listener, &routes::router(shared), &limits, shutdown).await;
@@ -187,12 +195,11 @@ pub async fn serve_on(
 }
 
 async fn refresh(keys: &Keys) {
-    let mut ticks = tokio::time::interval(REFRESH_KEYS);
     loop {
-        ticks.tick().await;
         if let Err(error) = keys.refresh().await {
             tracing::warn!(%error, "the keys of the cluster's tokens can't be read");
         }
+        tokio::time::sleep(REFRESH_KEYS).await;
     }
 }
 

@@ -42,6 +42,13 @@ impl Place {
         fits.then(|| Self { run, job: job.to_owned(), name: name.to_owned() })
     }
 
+    /// `None`: that is not where an artifact lies.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let parts: Vec<_> = path.parts().collect();
+        let [namespace, run, job, name] = parts.as_slice() else { return None };
+        Self::new(namespace.as_ref(), run.as_ref(), job.as_ref(), name.as_ref())
+    }
+
     pub(super) fn folder(&self) -> Path {
         Path::from_iter([self.run.namespace.as_str(), self.run.run.as_str(), self.job.as_str()])
     }
@@ -58,7 +65,7 @@ impl fmt::Display for Place {
 }
 
 /// A name of Kubernetes. It neither starts with a dot nor has a slash: it can't lead out of its folder.
-fn is_resource_name(name: &str) -> bool {
+pub(super) fn is_resource_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with(['.', '-'])
 }

@@ -39,14 +39,13 @@ pub(super) enum Refusal {
     VolumeFull,
     #[error("the volume can't be used")]
     Volume,
+    #[error("the bucket can't be used; the store's log says why")]
+    Bucket,
 }
 
 impl Refusal {
-    /// What a failure of the store means for whom it is told to.
-    pub(super) fn of(error: &object_store::Error) -> Self {
-        if let object_store::Error::NotFound { .. } = error {
-            return Self::NotFound;
-        }
+    /// What a failure of the volume means for whom it is told to.
+    pub(super) fn of_volume(error: &object_store::Error) -> Self {
         tracing::error!(error = error as &dyn Error, "the volume can't be used");
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = cause {
@@ -69,7 +68,7 @@ impl Refusal {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge | Self::JobFull => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::KeysUnknown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::KeysUnknown | Self::Bucket => StatusCode::SERVICE_UNAVAILABLE,
             Self::VolumeFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Volume => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -84,7 +83,7 @@ impl IntoResponse for Refusal {
             Self::Unauthenticated => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Busy | Self::Overloaded | Self::KeysUnknown => {
+            Self::Busy | Self::Overloaded | Self::KeysUnknown | Self::Bucket => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Path
@@ -113,8 +112,14 @@ mod tests {
 
     #[test]
     fn a_full_volume_is_told_from_a_broken_one() {
-        assert_eq!(Refusal::of(&generic(io::ErrorKind::StorageFull)).status(), StatusCode::INSUFFICIENT_STORAGE);
-        assert_eq!(Refusal::of(&generic(io::ErrorKind::QuotaExceeded)).status(), StatusCode::INSUFFICIENT_STORAGE);
-        assert_eq!(Refusal::of(&generic(io::ErrorKind::PermissionDenied)).status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(Refusal::of_volume(&generic(io::ErrorKind::StorageFull)).status(), StatusCode::INSUFFICIENT_STORAGE);
+        assert_eq!(
+            Refusal::of_volume(&generic(io::ErrorKind::QuotaExceeded)).status(),
+            StatusCode::INSUFFICIENT_STORAGE
+        );
+        assert_eq!(
+            Refusal::of_volume(&generic(io::ErrorKind::PermissionDenied)).status(),
+            StatusCode::INTERNAL_SERVER_ERROR
+        );
     }
 }

@@ -13,12 +13,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 
 use super::access::Access;
 use super::listing::Listing;
 use super::place::{Place, RunPlace};
 use super::refusal::Refusal;
+use super::storage::Storage;
 use super::upload::Uploads;
 
 /// Where a connection comes from.
@@ -29,7 +30,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 pub(super) struct Shared {
     pub(super) access: Access,
     pub(super) uploads: Uploads,
-    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) storage: Arc<Storage>,
 }
 
 type Names<T> = Result<Path<T>, PathRejection>;
@@ -37,6 +38,7 @@ type Names<T> = Result<Path<T>, PathRejection>;
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
         .route("/v1/artifacts/{namespace}/{run}", get(list))
         .route("/v1/artifacts/{namespace}/{run}/{job}/{name}", get(download).put(upload))
         .fallback(|| async { Refusal::NotFound })
@@ -67,6 +69,11 @@ async fn harden(request: Request<Body>, next: Next) -> Response {
 fn place(names: Names<[String; 4]>) -> Result<Place, Refusal> {
     let Path([namespace, run, job, name]) = names.map_err(|_| Refusal::Path)?;
     Place::new(&namespace, &run, &job, &name).ok_or(Refusal::Path)
+}
+
+/// Whether artifacts can be kept and read: not when a restart would help, but where to look.
+async fn ready(State(shared): State<Arc<Shared>>) -> Result<&'static str, Refusal> {
+    shared.storage.ready().map(|()| "ok\n")
 }
 
 async fn upload(
@@ -100,7 +107,8 @@ async fn download(
 ) -> Result<Response, Refusal> {
     let place = place(names)?;
     shared.access.read(&headers, peer, &place.run).await?;
-    let object = shared.store.get(&place.path()).await.map_err(|error| Refusal::of(&error))?;
+    let got = shared.storage.store().get(&place.path()).await;
+    let object = got.map_err(|error| shared.storage.unread(&error))?;
     // The name has no quotes, no spaces and no control characters.
     let disposition = HeaderValue::try_from(format!("attachment; filename=\"{}\"", place.name))
         .unwrap_or_else(|_| HeaderValue::from_static("attachment"));
@@ -122,7 +130,7 @@ async fn list(
     let Path([namespace, run]) = names.map_err(|_| Refusal::Path)?;
     let run = RunPlace::new(&namespace, &run).ok_or(Refusal::Path)?;
     shared.access.read(&headers, peer, &run).await?;
-    let listing = Listing::read(&*shared.store, &run).await?;
+    let listing = Listing::read(&shared.storage, &run).await?;
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepted.contains("text/html") {
         return Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], listing.page()).into_response());

@@ -6,9 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::StreamExt;
-use object_store::{ObjectStore, ObjectStoreExt};
+use futures::{StreamExt, stream};
+use object_store::ObjectStore;
 use tokio::time::interval;
+
+use super::place::{Place, RunPlace, is_resource_name};
+use super::storage::Storage;
 
 /// How many artifacts one sweep removes at most; the next one goes on.
 const MAX_REMOVED: usize = 50_000;
@@ -16,19 +19,21 @@ const MAX_REMOVED: usize = 50_000;
 const DEPTH: usize = 3;
 
 /// Removes old runs again and again.
-pub(super) async fn forever(store: &dyn ObjectStore, retention: Duration, every: Duration) {
+pub(super) async fn forever(storage: &Storage, retention: Duration, every: Duration) {
     let mut ticks = interval(every);
     loop {
         ticks.tick().await;
-        match sweep(store, retention, Utc::now(), MAX_REMOVED).await {
+        match sweep(storage.store(), retention, Utc::now(), MAX_REMOVED).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "old artifacts were removed"),
-            Err(error) => tracing::warn!(%error, "old artifacts can't be removed"),
+            Err(error) => tracing::warn!(refusal = %storage.refusal(&error), "old artifacts can't be removed"),
         }
+        storage.remove_unfinished().await;
     }
 }
 
-/// Removes the runs whose newest artifact is older than that; returns how many artifacts went.
+/// Removes the runs whose newest artifact is older than that; returns how many artifacts went. What is no artifact
+/// stays, and keeps nothing else from going.
 async fn sweep(
     store: &dyn ObjectStore,
     retention: Duration,
@@ -39,32 +44,77 @@ async fn sweep(
         return Ok(0);
     };
     let mut removed = 0;
+    for run in old_runs(store, oldest, most).await? {
+        removed += remove_run(store, &run, oldest, most.saturating_sub(removed)).await?;
+        if removed >= most {
+            break;
+        }
+    }
+    Ok(removed)
+}
+
+/// The runs of which one pass over everything shows only what is old. A list has what begins alike together, so it
+/// takes one run after the other; asking for each by itself would cost a bucket's owner a request for each.
+async fn old_runs(
+    store: &dyn ObjectStore,
+    oldest: DateTime<Utc>,
+    most: usize,
+) -> Result<Vec<RunPlace>, object_store::Error> {
+    let mut found = Vec::new();
     for namespace in store.list_with_delimiter(None).await?.common_prefixes {
-        for run in store.list_with_delimiter(Some(&namespace)).await?.common_prefixes {
-            let mut objects = store.list(Some(&run));
-            let mut old = Vec::new();
-            let mut is_old = true;
-            while let Some(object) = objects.next().await {
-                let object = object?;
-                is_old = object.last_modified < oldest;
-                if !is_old {
-                    break;
-                }
-                if old.len() < most {
-                    old.push(object.location);
-                }
+        // A volume has folders of its own, `lost+found` for example, which nobody may read.
+        if !is_resource_name(namespace.as_ref()) {
+            continue;
+        }
+        let mut last: Option<(RunPlace, bool)> = None;
+        let mut objects = store.list(Some(&namespace));
+        while let Some(object) = objects.next().await {
+            let object = object?;
+            let Some(place) = Place::of(&object.location) else { continue };
+            let is_old = object.last_modified < oldest;
+            match &mut last {
+                Some((run, all_old)) if *run == place.run => *all_old &= is_old,
+                Some(_) | None => found.extend(last.replace((place.run, is_old)).and_then(old)),
             }
-            if !is_old {
-                continue;
-            }
-            for location in old {
-                if removed >= most {
-                    return Ok(removed);
-                }
-                store.delete(&location).await?;
-                removed += 1;
+            if found.len() >= most {
+                return Ok(found);
             }
         }
+        found.extend(last.and_then(old));
+    }
+    Ok(found)
+}
+
+fn old((run, all_old): (RunPlace, bool)) -> Option<RunPlace> {
+    all_old.then_some(run)
+}
+
+/// Removes so many artifacts of the run at most, unless one has come meanwhile; returns how many went.
+async fn remove_run(
+    store: &dyn ObjectStore,
+    run: &RunPlace,
+    oldest: DateTime<Utc>,
+    most: usize,
+) -> Result<usize, object_store::Error> {
+    let mut objects = store.list(Some(&run.path()));
+    let mut locations = Vec::new();
+    while let Some(object) = objects.next().await {
+        let object = object?;
+        if Place::of(&object.location).is_none() {
+            continue;
+        }
+        if object.last_modified >= oldest {
+            return Ok(0);
+        }
+        if locations.len() < most {
+            locations.push(Ok(object.location));
+        }
+    }
+    let mut removed = 0;
+    let mut deleted = store.delete_stream(stream::iter(locations).boxed());
+    while let Some(location) = deleted.next().await {
+        location?;
+        removed += 1;
     }
     Ok(removed)
 }
@@ -100,6 +150,7 @@ fn remove_below(directory: &Path, depth: usize) -> io::Result<usize> {
 mod tests {
     use std::path::PathBuf;
 
+    use object_store::ObjectStoreExt;
     use object_store::local::LocalFileSystem;
     use object_store::path::Path as Location;
 
@@ -144,6 +195,16 @@ mod tests {
         fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
         assert_eq!(sweep(&volume.store, Duration::from_secs(86400), Utc::now(), 10).await.unwrap(), 0);
         assert!(old.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_artifact_stays_however_old_it_is() {
+        let volume = volume();
+        let foreign = volume.keep("ci/run-1/backup").await;
+        let artifact = volume.keep("ci/run-1/job/log").await;
+        let later = Utc::now() + chrono::Duration::days(2);
+        assert_eq!(sweep(&volume.store, Duration::from_secs(1), later, 10).await.unwrap(), 1);
+        assert!(foreign.exists() && !artifact.exists());
     }
 
     #[tokio::test]

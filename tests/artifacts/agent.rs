@@ -7,6 +7,8 @@ use std::process::{Child, Command};
 use rustix::process::{Pid, Signal, kill_process};
 use timetracker_operator::agent::report::{CollectReport, FetchFailure, FetchReport};
 
+use rstest::rstest;
+
 use crate::support::*;
 
 fn agent(folder: &Path, arguments: &[&str]) -> Child {
@@ -54,9 +56,12 @@ async fn fetch(store: &Store, folder: &Path, token: &str, reads: &str, artifact:
     message(folder)
 }
 
+#[rstest]
 #[tokio::test]
-async fn raw_coverage_and_reports_of_one_job_reach_another_of_the_same_run() {
-    let store = store(&[]).await;
+async fn raw_coverage_and_reports_of_one_job_reach_another_of_the_same_run(
+    #[values(In::Directory, In::Bucket)] place: In,
+) {
+    let store = store(place, &[]).await;
     let job = tempfile::tempdir().unwrap();
     for folder in ["reports", "logs"] {
         fs::create_dir(job.path().join(folder)).unwrap();

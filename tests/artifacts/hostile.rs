@@ -25,8 +25,8 @@ use crate::support::*;
 #[case::way_up_in_the_namespace("/v1/artifacts/%2e%2e/run-1/run-1-0123456789/log")]
 #[case::too_deep("/v1/artifacts/ci/run-1/run-1-0123456789/a/b")]
 #[tokio::test]
-async fn no_path_leads_out_of_the_folder(#[case] path: &str) {
-    let store = store(&[]).await;
+async fn no_path_leads_out_of_the_folder(#[case] path: &str, #[values(In::Directory, In::Bucket)] place: In) {
+    let store = store(place, &[]).await;
     let request = format!(
         "PUT {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 4\r\n\r\ntext",
         store.own()
@@ -38,9 +38,10 @@ async fn no_path_leads_out_of_the_folder(#[case] path: &str) {
     assert!(store.files().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_long_name_is_refused() {
-    let store = store(&[]).await;
+async fn a_long_name_is_refused(#[values(In::Directory, In::Bucket)] place: In) {
+    let store = store(place, &[]).await;
     let path = |length| LOG.replace("log-head.txt", &"n".repeat(length));
     assert_eq!(store.put(&path(129), &store.own(), "text").await, 400);
     assert_eq!(store.put(&path(30_000), &store.own(), "text").await, 400);
@@ -53,8 +54,8 @@ async fn a_long_name_is_refused() {
 #[case::other_namespace("/v1/artifacts/cd/run-1/run-1-0123456789/log")]
 #[case::prefix_of_the_run("/v1/artifacts/ci/run/run-1-0123456789/log")]
 #[tokio::test]
-async fn a_token_opens_only_its_own_pods_path(#[case] path: &str) {
-    let store = store(&[]).await;
+async fn a_token_opens_only_its_own_pods_path(#[case] path: &str, #[values(In::Directory, In::Bucket)] place: In) {
+    let store = store(place, &[]).await;
     assert_eq!(store.put(path, &store.own(), "text").await, 403);
     assert!(store.files().is_empty());
 }
@@ -69,7 +70,7 @@ async fn a_token_opens_only_its_own_pods_path(#[case] path: &str) {
 #[case::other_issuer("/iss", json!("https://elsewhere.example.org"), 401)]
 #[tokio::test]
 async fn a_token_with_other_claims_opens_nothing(#[case] claim: &str, #[case] value: Value, #[case] status: u16) {
-    let store = store(&["--issuer", "https://kubernetes.default.svc"]).await;
+    let store = store(In::Directory, &["--issuer", "https://kubernetes.default.svc"]).await;
     let mut claims = claims("ci", POD);
     *claims.pointer_mut(claim).unwrap() = value;
     assert_eq!(store.put(LOG, &store.issuer.sign(&claims), "text").await, status);
@@ -78,7 +79,7 @@ async fn a_token_with_other_claims_opens_nothing(#[case] claim: &str, #[case] va
 
 #[tokio::test]
 async fn a_forged_token_opens_nothing() {
-    let store = store(&[]).await;
+    let store = store(In::Directory, &[]).await;
     assert_eq!(store.put(LOG, &Issuer::elliptic("key-1").token("ci", POD), "text").await, 401);
     assert_eq!(store.put(LOG, &Issuer::rsa("key-1").token("ci", POD), "text").await, 401);
     assert_eq!(store.put(LOG, &Issuer::elliptic("unknown").token("ci", POD), "text").await, 401);
@@ -98,9 +99,10 @@ async fn a_forged_token_opens_nothing() {
     assert!(store.files().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_body_that_stands_still_is_given_up() {
-    let store = store(&["--idle-timeout", "200ms"]).await;
+async fn a_body_that_stands_still_is_given_up(#[values(In::Directory, In::Bucket)] place: In) {
+    let store = store(place, &["--idle-timeout", "200ms"]).await;
     let request = format!(
         "PUT {LOG} HTTP/1.1\r\nHost: s\r\nAuthorization: Bearer {}\r\nContent-Length: 100\r\n\r\nhalf",
         store.own()
@@ -109,9 +111,10 @@ async fn a_body_that_stands_still_is_given_up() {
     assert!(store.files().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_body_that_drips_is_given_up() {
-    let store = store(&["--upload-timeout", "500ms"]).await;
+async fn a_body_that_drips_is_given_up(#[values(In::Directory, In::Bucket)] place: In) {
+    let store = store(place, &["--upload-timeout", "500ms"]).await;
     let mut stream = store.connect().await;
     let head = format!(
         "PUT {LOG} HTTP/1.1\r\nHost: s\r\nAuthorization: Bearer {}\r\nContent-Length: 100000\r\n\r\n",
@@ -133,7 +136,7 @@ async fn a_body_that_drips_is_given_up() {
 
 #[tokio::test]
 async fn a_head_that_does_not_end_and_a_connection_that_says_nothing_are_closed() {
-    let store = store(&["--header-timeout", "200ms"]).await;
+    let store = store(In::Directory, &["--header-timeout", "200ms"]).await;
     for start in [&b"GET /healthz HTTP/1.1\r\nHost: s\r\nX-Slow: "[..], b""] {
         let mut stream = store.connect().await;
         stream.write_all(start).await.unwrap();
@@ -145,7 +148,7 @@ async fn a_head_that_does_not_end_and_a_connection_that_says_nothing_are_closed(
 
 #[tokio::test]
 async fn many_connections_of_one_peer_are_bounded_and_their_end_frees_the_place() {
-    let store = store(&[]).await;
+    let store = store(In::Directory, &[]).await;
     let mut held = Vec::new();
     for _ in 0..32 {
         held.push(store.connect().await);
@@ -163,7 +166,7 @@ async fn many_connections_of_one_peer_are_bounded_and_their_end_frees_the_place(
 
 #[tokio::test]
 async fn a_head_without_end_is_bounded() {
-    let store = store(&[]).await;
+    let store = store(In::Directory, &[]).await;
     let request = format!("GET /healthz HTTP/1.1\r\nHost: s\r\nX-Long: {}\r\n\r\n", "x".repeat(1 << 20));
     let mut stream = store.connect().await;
     // The store may close before all is written.

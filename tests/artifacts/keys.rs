@@ -4,7 +4,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn a_new_key_is_found_and_a_withdrawn_one_ends() {
-    let store = store(&["--key-interval", "0s"]).await;
+    let store = store(In::Directory, &["--key-interval", "0s"]).await;
     assert_eq!(store.put(LOG, &store.own(), "text").await, 201);
     let next = Issuer::elliptic("key-2");
     std::fs::write(&store.keys_file, key_set(&[&next])).unwrap();
@@ -14,7 +14,7 @@ async fn a_new_key_is_found_and_a_withdrawn_one_ends() {
 
 #[tokio::test]
 async fn unknown_keys_are_not_looked_for_all_the_time() {
-    let store = store(&["--key-interval", "1h"]).await;
+    let store = store(In::Directory, &["--key-interval", "1h"]).await;
     assert_eq!(store.put(LOG, &store.own(), "text").await, 201);
     let next = Issuer::elliptic("key-2");
     std::fs::write(&store.keys_file, key_set(&[&store.issuer, &next])).unwrap();
@@ -24,7 +24,7 @@ async fn unknown_keys_are_not_looked_for_all_the_time() {
 
 #[tokio::test]
 async fn a_key_set_that_breaks_does_not_end_the_known_keys() {
-    let store = store(&["--key-interval", "0s"]).await;
+    let store = store(In::Directory, &["--key-interval", "0s"]).await;
     assert_eq!(store.put(LOG, &store.own(), "text").await, 201);
     std::fs::write(&store.keys_file, "{").unwrap();
     assert_eq!(store.put(LOG, &Issuer::elliptic("key-2").token("ci", POD), "text").await, 401);
@@ -33,7 +33,7 @@ async fn a_key_set_that_breaks_does_not_end_the_known_keys() {
 
 #[tokio::test]
 async fn without_keys_nobody_is_told_that_the_token_is_wrong() {
-    let store = store(&["--key-interval", "0s", "--jwks-file", "/nonexistent/keys.json"]).await;
+    let store = store(In::Directory, &["--key-interval", "0s", "--jwks-file", "/nonexistent/keys.json"]).await;
     assert_eq!(store.put(LOG, &store.own(), "text").await, 503);
     assert_eq!(store.get("/healthz").await.status(), 200);
 }
@@ -41,7 +41,7 @@ async fn without_keys_nobody_is_told_that_the_token_is_wrong() {
 #[tokio::test]
 async fn a_key_of_an_unknown_kind_does_not_cost_the_others() {
     let issuer = Issuer::rsa("rsa-1");
-    let store = store(&["--key-interval", "0s"]).await;
+    let store = store(In::Directory, &["--key-interval", "0s"]).await;
     let keys = serde_json::json!({"keys": [
         {"kty": "quantum", "kid": "q"},
         {"kty": "oct", "kid": "secret", "k": "c2VjcmV0"},

@@ -1,4 +1,4 @@
-//! The artifact store as pods, people and attackers meet it: a real server, real tokens, real files.
+//! The artifact store as pods, people and attackers meet it: a real server, real tokens, real files, a real S3.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,8 +8,10 @@
 )]
 
 mod agent;
+mod bucket;
 mod hostile;
 mod keys;
 mod reading;
+mod s3;
 mod support;
 mod writing;

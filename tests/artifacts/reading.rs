@@ -1,12 +1,15 @@
 //! Who may read, and how what hostile code made is handed out.
 
+use rstest::rstest;
+
 use crate::support::*;
 
 const RUN: &str = "/v1/artifacts/ci/run-1";
 
+#[rstest]
 #[tokio::test]
-async fn a_browser_neither_shows_nor_runs_what_it_downloads() {
-    let store = store(&[]).await;
+async fn a_browser_neither_shows_nor_runs_what_it_downloads(#[values(In::Directory, In::Bucket)] place: In) {
+    let store = store(place, &[]).await;
     let path = LOG.replace("log-head.txt", "report.html");
     assert_eq!(store.put(&path, &store.own(), "<script>alert(1)</script>").await, 201);
     let answer = store.get(&path).await;
@@ -19,9 +22,10 @@ async fn a_browser_neither_shows_nor_runs_what_it_downloads() {
     assert_eq!(header("content-length"), "25");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_run_is_listed_for_programs_and_for_people() {
-    let store = store(&[]).await;
+async fn a_run_is_listed_for_programs_and_for_people(#[values(In::Directory, In::Bucket)] place: In) {
+    let store = store(place, &[]).await;
     store.put(LOG, &store.own(), "text").await;
     store.put(&LOG.replace("head", "tail"), &store.own(), "end").await;
     let listing: serde_json::Value = store.get(RUN).await.json().await.unwrap();
@@ -37,9 +41,10 @@ async fn a_run_is_listed_for_programs_and_for_people() {
     assert_eq!(store.get("/v1/artifacts/ci/run-2").await.status(), 404);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_pod_reads_its_own_run_and_no_other() {
-    let store = store(&[]).await;
+async fn a_pod_reads_its_own_run_and_no_other(#[values(In::Directory, In::Bucket)] place: In) {
+    let store = store(place, &[]).await;
     store.put(LOG, &store.own(), "text").await;
     for path in [LOG, RUN] {
         let token = |namespace, pod| store.issuer.reading_token(namespace, pod);
@@ -53,9 +58,10 @@ async fn a_pod_reads_its_own_run_and_no_other() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_token_for_reading_writes_nothing() {
-    let store = store(&[]).await;
+async fn a_token_for_reading_writes_nothing(#[values(In::Directory, In::Bucket)] place: In) {
+    let store = store(place, &[]).await;
     let token = store.issuer.reading_token("ci", POD);
     assert_eq!(store.put(LOG, &token, "text").await, 401);
     assert!(store.files().is_empty());
@@ -63,7 +69,7 @@ async fn a_token_for_reading_writes_nothing() {
 
 #[tokio::test]
 async fn a_web_page_whose_name_points_to_the_loopback_reads_nothing() {
-    let store = store(&[]).await;
+    let store = store(In::Directory, &[]).await;
     store.put(LOG, &store.own(), "text").await;
     assert_eq!(store.get(LOG).await.status(), 200);
     let rebound = client().get(store.url(LOG)).header("Host", format!("evil.example.org:{}", store.address.port()));
@@ -77,7 +83,7 @@ async fn the_token_for_reading_reads_everything_and_writes_nothing() {
     let files = tempfile::tempdir().unwrap();
     let file = files.path().join("token");
     std::fs::write(&file, "a-long-enough-secret\n").unwrap();
-    let store = store(&["--read-token-file", file.to_str().unwrap()]).await;
+    let store = store(In::Directory, &["--read-token-file", file.to_str().unwrap()]).await;
     store.put(LOG, &store.own(), "text").await;
     assert_eq!(store.get_from_pod(LOG, Some("a-long-enough-secret")).await, 200);
     assert_eq!(store.get_from_pod(LOG, Some("a-long-enough-secreT")).await, 401);
@@ -87,6 +93,6 @@ async fn the_token_for_reading_reads_everything_and_writes_nothing() {
 
 #[tokio::test]
 async fn health_needs_no_token() {
-    let store = store(&[]).await;
+    let store = store(In::Directory, &[]).await;
     assert_eq!(store.get_from_pod("/healthz", None).await, 200);
 }

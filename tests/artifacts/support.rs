@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
@@ -9,6 +11,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use timetracker_operator::artifacts::{ArtifactsArguments, ArtifactsError, serve_on};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+use crate::s3::Server;
 
 pub const JOB: &str = "run-1-0123456789";
 pub const POD: &str = "run-1-0123456789-x7k2p";
@@ -99,35 +104,71 @@ struct Command {
     arguments: ArtifactsArguments,
 }
 
+/// What a store keeps artifacts in.
+#[derive(Clone)]
+pub enum In {
+    Directory,
+    /// A bucket of a server that all tests use.
+    Bucket,
+    /// A bucket of this server.
+    BucketOf(Arc<Server>),
+}
+
 /// A store that listens on a port of its own.
 pub struct Store {
     pub issuer: Issuer,
     pub address: SocketAddr,
+    /// Where what is kept lies as files.
     pub directory: PathBuf,
     pub keys_file: PathBuf,
+    /// How much of an upload the store hands on at once, in bytes.
+    pub part: usize,
+    /// The bucket's folder and the prefix in it.
+    bucket: Option<(Arc<Server>, String)>,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<Result<(), ArtifactsError>>,
     _files: TempDir,
 }
 
-pub async fn store(options: &[&str]) -> Store {
-    start(Issuer::elliptic("key-1"), options).await
+pub async fn store(place: In, options: &[&str]) -> Store {
+    start(place, Issuer::elliptic("key-1"), options).await
 }
 
-pub async fn start(issuer: Issuer, options: &[&str]) -> Store {
+pub async fn start(place: In, issuer: Issuer, options: &[&str]) -> Store {
+    static STORES: AtomicU32 = AtomicU32::new(0);
+    let prefix = format!("of-store/{}", STORES.fetch_add(1, Ordering::Relaxed));
+    start_at(place, &prefix, issuer, options).await
+}
+
+/// With this prefix, which other stores may have too.
+pub async fn start_at(place: In, prefix: &str, issuer: Issuer, options: &[&str]) -> Store {
     let files = tempfile::tempdir().unwrap();
-    let directory = files.path().join("data");
     let keys_file = files.path().join("keys.json");
     std::fs::write(&keys_file, key_set(&[&issuer])).unwrap();
-    let fixed = ["artifacts", "--directory", directory.to_str().unwrap(), "--jwks-file", keys_file.to_str().unwrap()];
-    let arguments = Command::parse_from(fixed.iter().chain(options)).arguments;
+    let mut arguments = vec!["artifacts".to_owned(), "--jwks-file".to_owned(), keys_file.to_str().unwrap().to_owned()];
+    let server = match place {
+        In::Directory => None,
+        In::Bucket => Some(Server::shared()),
+        In::BucketOf(server) => Some(server),
+    };
+    let (directory, part) = match &server {
+        None => (files.path().join("data"), 256 << 10),
+        Some(server) => (server.bucket().join(prefix), 5 << 20),
+    };
+    match &server {
+        None => arguments.extend(["--directory".to_owned(), directory.to_str().unwrap().to_owned()]),
+        Some(server) => arguments.extend(server.arguments(prefix)),
+    }
+    arguments.extend(options.iter().map(|option| (*option).to_owned()));
+    let arguments = Command::parse_from(arguments).arguments;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
+    let bucket = server.map(|server| (server, prefix.to_owned()));
     let server = tokio::spawn(serve_on(listener, arguments, async {
         let _ = stopped.await;
     }));
-    Store { issuer, address, directory, keys_file, stop: Some(stop), server, _files: files }
+    Store { issuer, address, directory, keys_file, part, bucket, stop: Some(stop), server, _files: files }
 }
 
 pub fn client() -> reqwest::Client {
@@ -172,12 +213,28 @@ impl Store {
         first_line(&mut stream).await
     }
 
-    /// What lies in the directory, as paths below it, with the files of unfinished uploads.
+    /// What lies in the directory or bucket, as paths below it; in a directory with the files of unfinished uploads.
     pub fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         below(&self.directory, &self.directory, &mut found);
         found.sort();
         found
+    }
+
+    /// How many uploads have begun there and not ended, as far as parts of them have been handed on.
+    pub fn unfinished(&self, path: &str) -> usize {
+        let Some((server, prefix)) = &self.bucket else {
+            return self.files().iter().filter(|file| file.contains('#')).count();
+        };
+        let key = path.replace("/v1/artifacts", prefix);
+        let folder = server.bucket().join(".sgwtmp/multipart").join(hex::encode(Sha256::digest(key)));
+        std::fs::read_dir(folder).map_or(0, |entries| entries.flatten().count())
+    }
+
+    /// The head of an upload of so many bytes, by the job's own pod.
+    pub fn head(&self, length: usize) -> String {
+        let token = self.own();
+        format!("PUT {LOG} HTTP/1.1\r\nHost: s\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n")
     }
 
     pub async fn stop(mut self) {

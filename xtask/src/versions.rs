@@ -15,6 +15,9 @@ pub struct Versions {
     pub kubernetes: Kubernetes,
     /// Programs built by `go install`, by the name of their executable.
     pub tools: BTreeMap<String, Tool>,
+    /// The same for programs that only tests start.
+    #[serde(rename = "test-tools")]
+    pub test_tools: BTreeMap<String, Tool>,
     /// What judges licences and banned crates.
     #[serde(rename = "cargo-deny")]
     pub cargo_deny: CargoDeny,

@@ -67,6 +67,16 @@ pub fn ensure(progress: &Progress) -> Result<Binaries> {
     Ok(Binaries { kubernetes, pause, tools })
 }
 
+/// Builds a program of `[test-tools]` in dev/versions.toml if the cache lacks it, and says where it is.
+///
+/// # Errors
+/// When it is not in that file, or Go fails, with the place of its whole output.
+pub fn test_tool(name: &str, progress: &Progress) -> Result<PathBuf> {
+    let versions = Versions::load(&paths::repository())?;
+    let tool = versions.test_tools.get(name).with_context(|| format!("dev/versions.toml has no test tool {name}"))?;
+    Ok(Cache::open()?.tool(name, tool, progress)?.join(name))
+}
+
 struct Cache {
     programs: PathBuf,
     /// Held while this lives: two runs never build the same thing twice at a time.
@@ -114,14 +124,9 @@ impl Cache {
         let mut built = Vec::new();
         let mut all = Sha256::new();
         for (name, tool) in &versions.tools {
-            let Tool { package, version } = tool;
-            let asked = format!("{package}@{version}");
-            let key = key(&[], &asked)?;
-            all.update(format!("{name}-{key}\n"));
-            let folder = self.build(name, &key, "1 to 3 minutes", progress, |folder, log| {
-                let mut command = go(&["install", "-trimpath", "-mod=mod", "-ldflags", "-s -w"]);
-                run_logged(command.arg(&asked).env("GOBIN", folder).current_dir(folder), log, progress)
-            })?;
+            let folder = self.tool(name, tool, progress)?;
+            let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
+            all.update(format!("{folder_name}\n"));
             built.push((name, folder.join(name)));
         }
         let key = hex::encode(all.finalize())[..16].to_owned();
@@ -130,6 +135,16 @@ impl Cache {
                 symlink(program, folder.join(name))?;
             }
             Ok(())
+        })
+    }
+
+    /// The folder with that program.
+    fn tool(&self, name: &str, Tool { package, version }: &Tool, progress: &Progress) -> Result<PathBuf> {
+        let asked = format!("{package}@{version}");
+        let key = key(&[], &asked)?;
+        self.build(name, &key, "1 to 3 minutes", progress, |folder, log| {
+            let mut command = go(&["install", "-trimpath", "-mod=mod", "-ldflags", "-s -w"]);
+            run_logged(command.arg(&asked).env("GOBIN", folder).current_dir(folder), log, progress)
         })
     }
 

@@ -16,16 +16,22 @@ pub struct Tools {
     kubectl: PathBuf,
     helm: PathBuf,
     registry: PathBuf,
+    s3: PathBuf,
 }
 
 impl Tools {
-    /// Those of the embedded cluster, built when they are missing.
+    /// Those of the embedded cluster and those that only tests start, built when they are missing.
     ///
     /// # Errors
     /// When Go fails.
     pub fn built(progress: &Progress) -> Result<Self> {
         let built = binaries::ensure(progress)?;
-        Ok(Self { kubectl: built.kubernetes("kubectl"), helm: built.tool("helm"), registry: built.tool("registry") })
+        Ok(Self {
+            kubectl: built.kubernetes("kubectl"),
+            helm: built.tool("helm"),
+            registry: built.tool("registry"),
+            s3: binaries::test_tool("versitygw", progress)?,
+        })
     }
 
     /// Lets a command find them.
@@ -35,7 +41,8 @@ impl Tools {
     pub fn set<'a>(&self, command: &'a mut Command) -> Result<&'a mut Command> {
         let folder = self.kubectl.parent().context("kubectl's folder")?.to_path_buf();
         command.env("PATH", search_path(&[folder])?);
-        Ok(command.env("TIMETRACKER_HELM", &self.helm).env("TIMETRACKER_TEST_REGISTRY", &self.registry))
+        command.env("TIMETRACKER_HELM", &self.helm).env("TIMETRACKER_TEST_REGISTRY", &self.registry);
+        Ok(command.env("TIMETRACKER_TEST_S3", &self.s3))
     }
 }
 
