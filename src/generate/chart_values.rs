@@ -196,6 +196,13 @@ pub struct ArtifactsValues {
     pub retention: String,
     /// Its volume.
     pub persistence: PersistenceValues,
+    /// A bucket instead of the volume.
+    pub s3: BucketValues,
+    /// How many pods it has; more than one only with a bucket.
+    #[schemars(range(min = 1, max = 10))]
+    pub replicas: u8,
+    /// Its ServiceAccount, which has no permission in the cluster.
+    pub service_account: AccountValues,
     /// Its container.
     pub resources: ResourceRequirements,
     /// Labels that a node must have.
@@ -217,6 +224,40 @@ pub struct PersistenceValues {
     pub storage_class_name: String,
     /// An existing claim to use instead.
     pub existing_claim: String,
+}
+
+/// A bucket of Amazon S3 or of a server that speaks its protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BucketValues {
+    /// Its name; empty: artifacts are kept on the volume.
+    #[schemars(regex(pattern = "^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$"))]
+    pub bucket: String,
+    /// Its region. Empty: what `AWS_REGION` says, or us-east-1.
+    #[schemars(regex(pattern = "^[A-Za-z0-9-]*$"))]
+    pub region: String,
+    /// The server's address, for example `https://s3.example.org`. Empty: Amazon's.
+    #[schemars(regex(pattern = "^(https?://[^/@?# ]+/?)?$"))]
+    pub endpoint: String,
+    /// What the names of all objects begin with. What is old below it is removed, whoever put it there.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"))]
+    pub prefix: String,
+    /// Whether the bucket's name is part of the path instead of the host's name. Absent: with an endpoint it is.
+    #[serde(default)]
+    pub path_style: Option<bool>,
+    /// Whether the endpoint may be one without TLS.
+    pub allow_http: bool,
+    /// A Secret in the operator's namespace with the keys `access-key-id`, `secret-access-key` and perhaps
+    /// `session-token`. Empty: the identity that Amazon gives to the pod by its ServiceAccount.
+    pub credentials_secret: String,
+}
+
+/// A ServiceAccount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountValues {
+    /// Extra annotations.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A certificate bundle.

@@ -139,6 +139,91 @@ fn every_pod_is_restricted_with_a_read_only_root() {
     }
 }
 
+/// The artifact store's Deployment and the ports that it may reach.
+fn artifacts(sets: &[&str]) -> (Value, Vec<u64>) {
+    let objects = render(sets);
+    let deployment = objects["Deployment timetracker-system/timetracker-artifacts"]["spec"].clone();
+    let policy = &objects["NetworkPolicy timetracker-system/timetracker-artifacts"]["spec"];
+    let rules = policy["egress"].as_array().unwrap().iter();
+    let ports =
+        rules.flat_map(|rule| rule["ports"].as_array().unwrap().iter().map(|port| port["port"].as_u64().unwrap()));
+    (deployment, ports.collect())
+}
+
+const BUCKET: [&str; 4] = [
+    "artifacts.s3.bucket=ci-artifacts",
+    "artifacts.s3.endpoint=https://s3.example.org:9000/",
+    "artifacts.s3.region=eu-central-1",
+    "artifacts.s3.credentialsSecret=s3",
+];
+
+#[test]
+fn by_default_artifacts_are_kept_on_a_volume_by_one_store() {
+    let (deployment, ports) = artifacts(&[]);
+    let pod = &deployment["template"]["spec"];
+    assert_eq!((&deployment["replicas"], &deployment["strategy"]["type"]), (&json!(1), &json!("Recreate")));
+    assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], "timetracker-artifacts");
+    let arguments = pod["containers"][0]["args"].to_string();
+    assert!(arguments.contains("--directory") && !arguments.contains("s3"), "{arguments}");
+    assert_eq!(ports, [443, 6443, 53, 53]);
+}
+
+#[test]
+fn with_a_bucket_there_is_no_volume_and_the_server_may_be_reached() {
+    let mut sets = BUCKET.to_vec();
+    sets.extend(["artifacts.replicas=2", "trustedCA.configMap=ca"]);
+    let (deployment, ports) = artifacts(&sets);
+    assert_eq!((&deployment["replicas"], &deployment["strategy"]["type"]), (&json!(2), &json!("RollingUpdate")));
+    let pod = &deployment["template"]["spec"];
+    let volumes: Vec<&Value> = pod["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]).collect();
+    assert_eq!(volumes, ["s3", "trusted-ca"]);
+    assert_eq!(pod["volumes"][0]["secret"]["secretName"], "s3");
+    assert_eq!(
+        pod["containers"][0]["args"],
+        json!([
+            "artifacts",
+            "--listen=0.0.0.0:8080",
+            "--retention=720h",
+            "--s3-bucket=ci-artifacts",
+            "--s3-prefix=timetracker-artifacts",
+            "--s3-region=eu-central-1",
+            "--s3-endpoint=https://s3.example.org:9000/",
+            "--s3-credentials=/etc/timetracker/s3",
+            "--s3-trusted-ca-file=/etc/timetracker/trusted-ca/ca-certificates.crt",
+        ])
+    );
+    assert_eq!(ports, [443, 6443, 53, 53, 9000]);
+    assert!(kinds(&render(&sets), "PersistentVolumeClaim").is_empty());
+}
+
+#[test]
+fn the_identity_of_the_pod_serves_without_a_secret() {
+    let role = "artifacts.serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn=arn:aws:iam::1:role/ci";
+    let sets = ["artifacts.s3.bucket=ci-artifacts", "artifacts.s3.pathStyle=true", role];
+    let (deployment, ports) = artifacts(&sets);
+    let pod = &deployment["template"]["spec"];
+    assert!(pod["volumes"].is_null() && pod["containers"][0]["volumeMounts"].is_null(), "{pod}");
+    assert!(pod["containers"][0]["args"].to_string().contains("--s3-path-style=true"));
+    assert_eq!(ports, [443, 6443, 53, 53, 80]);
+    let account = &render(&sets)["ServiceAccount timetracker-system/timetracker-artifacts"];
+    assert_eq!(account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"], "arn:aws:iam::1:role/ci");
+}
+
+#[test]
+fn the_store_takes_the_arguments_that_the_chart_writes() {
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        arguments: timetracker_operator::artifacts::ArtifactsArguments,
+    }
+    for sets in [&BUCKET[..], &["artifacts.s3.bucket=ci-artifacts"], &[]] {
+        let (deployment, _) = artifacts(sets);
+        let given = words(&deployment["template"]["spec"]["containers"][0], "args");
+        let Program { arguments } = clap::Parser::try_parse_from(given).unwrap();
+        assert_eq!(arguments.bucket.bucket.is_some(), arguments.directory.is_none());
+    }
+}
+
 /// The configuration file that the operator would read.
 fn configuration(sets: &[&str]) -> Configuration {
     let objects = render(sets);
@@ -204,6 +289,12 @@ fn values_with_unknown_keys_or_wrong_types_are_refused_by_name() {
         (CHART, "image.digest=latest", "/image/digest"),
         (CHART, "config.watchNamespaces={a}", "write watchNamespaces at the top level"),
         (CHART, "metrics.enabled=false,metrics.serviceMonitor.enabled=true", "serviceMonitor needs metrics.enabled"),
+        (CHART, "artifacts.replicas=2", "needs artifacts.s3.bucket"),
+        (CHART, "artifacts.s3.bucket=Not_A_Bucket", "/artifacts/s3/bucket"),
+        (CHART, "artifacts.s3.bucket=b-1,artifacts.s3.endpoint=http://minio:9000", "has no TLS"),
+        (CHART, "artifacts.s3.endpoint=https://key:secret@s3.example.org", "/artifacts/s3/endpoint"),
+        (CHART, "artifacts.s3.secretAccessKey=x", "secretAccessKey"),
+        (CHART, "artifacts.s3.prefix=", "/artifacts/s3/prefix"),
         ("charts/timetracker", "image.semvr=5", "semvr"),
         ("charts/timetracker", "values.replicaCount=two", "/values/replicaCount"),
         ("charts/timetracker", "values.ingres.enabled=true", "ingres"),
