@@ -211,6 +211,12 @@ struct Collect {
     /// Where `exec` keeps the log.
     #[arg(long)]
     logs: PathBuf,
+    /// A service's log as `exec` keeps it: NAME=DIRECTORY. Kept if the job failed.
+    #[arg(long = "service-log", value_parser = name_and_path)]
+    service_logs: Vec<(String, PathBuf)>,
+    /// How often the log is kept while the job goes on, as far as it has grown.
+    #[arg(long, default_value = "60s", value_parser = duration::parse)]
+    snapshot_every: Duration,
     /// An artifact: NAME=PATH, the path below the workspace.
     #[arg(long = "artifact", value_parser = name_and_path)]
     artifacts: Vec<(String, PathBuf)>,
@@ -412,6 +418,8 @@ impl Target {
             outputs: collect_.outputs,
             declared: collect_.declared,
             logs: collect_.logs,
+            service_logs: collect_.service_logs,
+            snapshot_every: collect_.snapshot_every,
             artifacts: collect_.artifacts,
             workspace: collect_.workspace,
             upload_timeout: collect_.upload_timeout,

@@ -76,12 +76,7 @@ impl RunContext<'_> {
     /// The services beside the job: its own before the defaults of the same name. A built-in step has none of these.
     #[must_use]
     pub fn services(&self, job: &JobSpec) -> Vec<ServiceSpec> {
-        if job.built_in().is_some() {
-            return job.services.clone();
-        }
-        let defaults = self.definition.pipeline.defaults.iter().flat_map(|defaults| &defaults.services);
-        let missing = defaults.filter(|default| !job.services.iter().any(|own| own.name == default.name));
-        job.services.iter().chain(missing).cloned().collect()
+        services_of(self.definition, job)
     }
 
     /// How long the command may take.
@@ -94,7 +89,14 @@ impl RunContext<'_> {
     /// Whether the pod needs the agent, or is one plain container.
     #[must_use]
     pub fn needs_agent(&self, job: &JobSpec) -> bool {
-        self.definition.checks_out(job) || !self.services(job).is_empty() || needs_collector(job)
+        needs_agent(self.definition, job)
+    }
+
+    /// Whether a sidecar keeps what the job leaves: its reports, artifacts and outputs, and where there is a store, the
+    /// log of every pod with the agent.
+    #[must_use]
+    pub fn has_collector(&self, job: &JobSpec) -> bool {
+        needs_collector(job) || (self.settings.artifacts.is_some() && self.needs_agent(job))
     }
 
     /// What is expected of the job's attempts.
@@ -149,7 +151,22 @@ impl RunContext<'_> {
     }
 }
 
-/// Whether a sidecar reads what the job leaves behind.
+fn services_of(definition: &Definition, job: &JobSpec) -> Vec<ServiceSpec> {
+    if job.built_in().is_some() {
+        return job.services.clone();
+    }
+    let defaults = definition.pipeline.defaults.iter().flat_map(|defaults| &defaults.services);
+    let missing = defaults.filter(|default| !job.services.iter().any(|own| own.name == default.name));
+    job.services.iter().chain(missing).cloned().collect()
+}
+
+/// Whether the job's pod needs the agent; with a store, such a job leaves at least its log.
+#[must_use]
+pub fn needs_agent(definition: &Definition, job: &JobSpec) -> bool {
+    definition.checks_out(job) || !services_of(definition, job).is_empty() || needs_collector(job)
+}
+
+/// Whether the job's result is final only when a sidecar has read what the job leaves behind.
 #[must_use]
 pub fn needs_collector(job: &JobSpec) -> bool {
     !job.reports.is_empty() || !job.artifacts.is_empty() || !job.outputs.is_empty()
@@ -201,16 +218,17 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: 
     let mut init = Vec::new();
     if agent {
         init.push(pods::source(run, spec));
-        init.extend(beside.iter().map(|service| services::sidecar(service, run.settings)));
+        init.extend(beside.iter().map(|service| services::sidecar(service, run.settings, timeout)));
     }
-    if needs_collector(spec) {
-        init.push(pods::collector(run, spec, &names::attempt_name(run.name, run.uid, &cell.name, attempt)));
+    let collector = run.has_collector(spec);
+    if collector {
+        init.push(pods::collector(run, spec, &names::attempt_name(run.name, run.uid, &cell.name, attempt), &beside));
     }
     let mut pod = restricted_pod(
         PodSpec {
             containers: vec![main],
             init_containers: (!init.is_empty()).then_some(init),
-            volumes: Some(pods::volumes(agent, needs_collector(spec), &beside, run.settings, &options)),
+            volumes: Some(pods::volumes(agent, collector, &beside, run.settings, &options)),
             active_deadline_seconds: i64::try_from((timeout + pods::NET).as_secs()).ok(),
             // A shell as process 1 ignores TERM; with the agent the command gets 20 s and the collector the rest.
             termination_grace_period_seconds: Some(if agent { 120 } else { 20 }),

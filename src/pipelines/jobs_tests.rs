@@ -81,6 +81,79 @@ fn an_agent_pod_has_source_services_and_the_collector_last() {
     assert_eq!(limit.as_ref().unwrap().get("memory").unwrap().0, (512u64 << 20).to_string());
 }
 
+fn with_a_store() -> Settings {
+    let store = Artifacts { url: "http://store".to_owned(), retention: Period::seconds(60) };
+    Settings { artifacts: Some(store), ..Settings::default() }
+}
+
+fn command_of(pod: &PodSpec, name: &str) -> String {
+    let mut all = pod.containers.iter().chain(pod.init_containers.iter().flatten());
+    all.find(|container| container.name == name).unwrap().command.clone().unwrap_or_default().join(" ")
+}
+
+#[test]
+fn the_log_of_every_pod_with_the_agent_is_kept_where_there_is_a_store() {
+    let checked_out = json!({"jobs": [{"name": "a", "image": "x", "run": "flake8"}]});
+    let run = json!({"pipelineRef": {"name": "p"}});
+    let kept = made(checked_out.clone(), run.clone(), &with_a_store());
+    assert_eq!(names_of(pod(&kept).init_containers.as_ref()), ["source", "collector"]);
+    let collector = command_of(pod(&kept), "collector");
+    assert!(collector.contains("--logs /timetracker/logs --store http://store"), "{collector}");
+    assert!(!collector.contains("--reports") && !collector.contains("--outputs"), "{collector}");
+    let lost = made(checked_out, run.clone(), &Settings::default());
+    assert_eq!(names_of(pod(&lost).init_containers.as_ref()), ["source"]);
+    let plain = json!({"jobs": [{"name": "a", "image": "x", "run": "true", "checkout": {"enabled": false}}]});
+    let plain = made(plain, run, &with_a_store());
+    assert!(pod(&plain).init_containers.is_none(), "a job that asks for nothing stays one plain container");
+}
+
+#[test]
+fn the_log_of_a_postgres_is_kept_where_there_is_a_store() {
+    let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "pytest", "timeout": "90s", "services": [
+        {"name": "db", "postgres": {"version": "16"}}, {"name": "redis", "image": "redis:7", "port": 6379}]}]});
+    let run = json!({"pipelineRef": {"name": "p"}});
+    let kept = made(pipeline.clone(), run.clone(), &with_a_store());
+    let server = command_of(pod(&kept), "db");
+    let agent = "/timetracker/bin/timetracker-agent --termination-message /dev/null exec --timeout 1290s --grace 20s \
+                 --log-dir /timetracker/service-logs/db -- /bin/sh -c docker-entrypoint.sh postgres";
+    assert!(server.starts_with(agent), "{server}");
+    let collector = command_of(pod(&kept), "collector");
+    assert_eq!(collector.matches("--service-log").count(), 1, "another image's command is not known");
+    assert!(collector.contains("--service-log db=/timetracker/service-logs/db"), "{collector}");
+    let sees = |container: &&Container| {
+        container.volume_mounts.iter().flatten().any(|mount| mount.name == "timetracker-service-logs")
+    };
+    let containers = pod(&kept).containers.iter().chain(pod(&kept).init_containers.iter().flatten());
+    let seeing: Vec<&str> = containers.filter(sees).map(|container| container.name.as_str()).collect();
+    assert_eq!(seeing, ["db", "collector"], "the job's command can't change it");
+    let lost = made(pipeline, run, &Settings::default());
+    assert!(command_of(pod(&lost), "db").starts_with("/bin/sh -c docker-entrypoint.sh"));
+}
+
+#[test]
+fn a_result_waits_for_the_collector_only_where_it_decides_something() {
+    let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true"},
+        {"name": "b", "image": "x", "run": "true", "reports": ["SARIF"]}]});
+    let definition = Definition { pipeline: serde_json::from_value(pipeline).unwrap(), source: None };
+    let spec: PipelineRunSpec = serde_json::from_value(json!({"pipelineRef": {"name": "p"}})).unwrap();
+    let (parameters, settings) = (Parameters::new(), with_a_store());
+    let context = RunContext {
+        name: "run",
+        namespace: "ns",
+        uid: "uid",
+        spec: &spec,
+        owner: None,
+        definition: &definition,
+        parameters: &parameters,
+        event: "Manual",
+        commit: None,
+        settings: &settings,
+    };
+    let graph = Graph::of(&definition.pipeline).unwrap();
+    let waits: Vec<bool> = [0, 1].map(|place| context.expectations(graph.node(place).unwrap()).collector).into();
+    assert_eq!(waits, [false, true]);
+}
+
 #[test]
 fn agent_and_collector_both_know_how_often_failed_tests_run_again() {
     let words = |retries: Value| {
@@ -140,9 +213,7 @@ fn every_container_is_restricted_and_bounded() {
 fn only_the_collector_sees_the_stores_token() {
     let pipeline =
         json!({"jobs": [{"name": "a", "image": "x", "run": "true", "artifacts": [{"name": "o", "path": "out/"}]}]});
-    let store = Artifacts { url: "http://store".to_owned(), retention: Period::seconds(60) };
-    let settings = Settings { artifacts: Some(store), ..Settings::default() };
-    let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &settings);
+    let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &with_a_store());
     let pod = pod(&made);
     let holders: Vec<&str> = pod
         .containers

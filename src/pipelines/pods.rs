@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::environment::{literal, network, secret};
 use super::failure::{COLLECTOR, MAIN, SOURCE};
-use super::jobs::RunContext;
+use super::jobs::{RunContext, needs_collector};
 use super::names;
 use super::services;
 use super::settings::Settings;
@@ -39,6 +39,11 @@ const LOGS: &str = "/timetracker/logs";
 /// Where the agent puts its plugins for pytest, which tell the tests' markers and which tests failed.
 const PYTEST_PLUGINS: &str = "/timetracker/home/.timetracker/pytest";
 const BIN: &str = "/timetracker/bin";
+/// The agent in pods of jobs, where [`source`] has put it.
+const INSTALLED_AGENT: &str = "/timetracker/bin/timetracker-agent";
+/// Where logs of services are kept, each in a folder of its name.
+const SERVICE_LOGS: &str = "/timetracker/service-logs";
+const SERVICE_LOGS_VOLUME: &str = "timetracker-service-logs";
 /// Where the script is mounted.
 pub const SCRIPT_DIRECTORY: &str = "/timetracker/script";
 /// The script's file name.
@@ -65,16 +70,7 @@ pub fn plain_command() -> Vec<String> {
 #[must_use]
 pub fn agent_command(timeout: Duration, job: &JobSpec) -> Vec<String> {
     let timeout = format!("{}s", timeout.as_secs().max(1));
-    let mut command = words(&[
-        "/timetracker/bin/timetracker-agent",
-        "exec",
-        "--timeout",
-        &timeout,
-        "--grace",
-        "20s",
-        "--log-dir",
-        LOGS,
-    ]);
+    let mut command = words(&[INSTALLED_AGENT, "exec", "--timeout", &timeout, "--grace", "20s", "--log-dir", LOGS]);
     if job.reports.contains(&ReportKind::JUnit) {
         command.extend(words(&["--pytest-plugins", PYTEST_PLUGINS]));
         if job.test_reruns() > 0 {
@@ -129,13 +125,31 @@ pub fn resolver(run: &RunContext<'_>) -> Container {
     agent_container(MAIN, run.settings, command, env, mounts, "256Mi")
 }
 
-/// The sidecar that reads reports, outputs and artifacts when the command has ended.
+/// The service's container, its command run by the agent, which keeps head and tail of what it prints.
+#[must_use]
+pub fn logged(service: Container, timeout: Duration) -> Container {
+    // Its own end is the pod's: this only has to be later.
+    let timeout = format!("{}s", (timeout + NET + NET).as_secs());
+    let directory = format!("{SERVICE_LOGS}/{}", service.name);
+    // No report of the agent's as its last words: kubelet then takes those of the log.
+    let mut command = words(&[INSTALLED_AGENT, "--termination-message", "/dev/null", "exec", "--timeout", &timeout]);
+    command.extend(words(&["--grace", "20s", "--log-dir", &directory, "--"]));
+    command.extend(service.command.unwrap_or_default());
+    let mut mounts = service.volume_mounts.unwrap_or_default();
+    mounts.extend([read_only(mount("timetracker-bin", BIN)), mount(SERVICE_LOGS_VOLUME, SERVICE_LOGS)]);
+    Container { command: Some(command), volume_mounts: Some(mounts), ..service }
+}
+
+/// The sidecar that reads reports, outputs and artifacts when the command has ended, and keeps its log.
 ///
 /// `attempt` is the name of the Kubernetes Job: the store's paths are by it, so that no attempt overwrites another's.
 #[must_use]
-pub fn collector(run: &RunContext<'_>, job: &JobSpec, attempt: &str) -> Container {
+pub fn collector(run: &RunContext<'_>, job: &JobSpec, attempt: &str, beside: &[ServiceSpec]) -> Container {
     let mut command = vec![AGENT.to_owned()];
-    command.extend(words(&["collect", "--reports", REPORTS, "--outputs", OUTPUTS_FILE, "--logs", LOGS]));
+    command.extend(words(&["collect", "--logs", LOGS]));
+    if needs_collector(job) {
+        command.extend(words(&["--reports", REPORTS, "--outputs", OUTPUTS_FILE]));
+    }
     if job.test_reruns() > 0 {
         command.extend(words(&["--reruns", &job.test_reruns().to_string()]));
     }
@@ -158,6 +172,12 @@ pub fn collector(run: &RunContext<'_>, job: &JobSpec, attempt: &str) -> Containe
         let place = ["--namespace", run.namespace, "--run", run.name, "--job", attempt, "--job-name", &job.name];
         command.extend(words(&place));
         mounts.push(read_only(mount("timetracker-token", TOKEN_DIRECTORY)));
+        for service in beside.iter().filter(|service| services::keeps_log(service, run.settings)) {
+            command.extend(words(&["--service-log", &format!("{0}={SERVICE_LOGS}/{0}", service.name)]));
+        }
+        if services::keep_logs(beside, run.settings) {
+            mounts.push(read_only(mount(SERVICE_LOGS_VOLUME, SERVICE_LOGS)));
+        }
         mounts.extend(trust_mount(run.settings));
         env = network(run.settings);
     }
@@ -262,6 +282,7 @@ pub fn volumes(
         volumes.extend(own.iter().map(|name| scratch(name)));
     }
     volumes.extend(services::volumes(beside));
+    volumes.extend(services::keep_logs(beside, settings).then(|| scratch(SERVICE_LOGS_VOLUME)));
     volumes.extend(trust_volume(settings));
     if collector && settings.artifacts.is_some() {
         volumes.push(token_volume());

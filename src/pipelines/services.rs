@@ -1,6 +1,7 @@
 //! Services beside a job: native sidecars that are ready before it starts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvVar, ExecAction, Lifecycle, LifecycleHandler, Probe,
@@ -33,14 +34,27 @@ trap 'kill -INT $server' TERM INT; wait $server; wait $server";
 const POSTGRES_READY: &str =
     "timeout 60 sh -c 'until pg_isready -q -h 127.0.0.1 -p 5432 -U timetracker; do sleep 0.1; done'";
 
-/// The sidecar.
+/// The sidecar, beside a command that may take so long.
 #[must_use]
-pub fn sidecar(service: &ServiceSpec, settings: &Settings) -> Container {
+pub fn sidecar(service: &ServiceSpec, settings: &Settings, timeout: Duration) -> Container {
     let container = match &service.postgres {
         Some(postgres) => postgres_sidecar(service, postgres, settings),
         None => generic_sidecar(service),
     };
+    let container = if keeps_log(service, settings) { pods::logged(container, timeout) } else { container };
     restricted_container(Container { restart_policy: Some("Always".to_owned()), ..container })
+}
+
+/// Whether the agent keeps what the service prints: where its command is ours, and there is a store.
+#[must_use]
+pub fn keeps_log(service: &ServiceSpec, settings: &Settings) -> bool {
+    service.postgres.is_some() && settings.artifacts.is_some()
+}
+
+/// Whether any of them has its log kept.
+#[must_use]
+pub fn keep_logs(beside: &[ServiceSpec], settings: &Settings) -> bool {
+    beside.iter().any(|service| keeps_log(service, settings))
 }
 
 /// What the job's command is told about the service.

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::definition::Definition;
 use super::failure::percent;
-use super::jobs::needs_collector;
+use super::jobs::needs_agent;
 use super::names::short_hash;
 use super::observe::Observed;
 use super::progress::CellView;
@@ -71,7 +71,7 @@ pub struct Facts<'a> {
 pub fn kept_at(observed: &Observed, definition: &Definition, settings: &Settings) -> Option<String> {
     let store = settings.artifacts.as_ref()?;
     let mut jobs = definition.pipeline.jobs.iter().chain(&definition.pipeline.finally);
-    if !jobs.any(|job| needs_collector(&lowered(job))) {
+    if !jobs.any(|job| needs_agent(definition, &lowered(job))) {
         return None;
     }
     let (namespace, name) = (observed.run.namespace()?, observed.run.name_any());

@@ -58,7 +58,7 @@ pub(super) async fn artifacts(context: &Context, arguments: &ArtifactsArguments)
     if found.is_empty() {
         let what = arguments.name.as_deref().map_or_else(|| "no artifacts".to_owned(), |name| format!("no {name}"));
         return Err(PluginError::Usage(format!(
-            "run {} has {what}: only jobs with reports, artifacts or outputs leave any, for as long as the store's retention says",
+            "run {} has {what}: only jobs with a checkout, services, reports, artifacts or outputs leave any, for as long as the store's retention says",
             run.name_any()
         )));
     }

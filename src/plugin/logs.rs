@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often in a row a log that breaks off is opened again.
 const TRIES: u32 = 5;
 const BUFFER: usize = 16 << 10;
-const MAX_EXEC_REPORT: usize = 64 << 10;
+const MAX_STATE: usize = 64 << 10;
 
 /// Arguments of `logs`.
 #[derive(Debug, Clone, clap::Args)]
@@ -128,10 +128,11 @@ async fn one(
         let waits = job.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
         return note(&format!("{} has not started{waits}", job.name));
     }
-    if arguments.container != MAIN_CONTAINER {
-        return note(&format!("the pod of {} is gone, and with it the log of {}", job.name, arguments.container));
+    if arguments.container == MAIN_CONTAINER {
+        from_store(context, run, job, name).await
+    } else {
+        service_from_store(context, run, job, name, &arguments.container).await
     }
-    from_store(context, run, job, name).await
 }
 
 async fn pod_of(context: &Context, job: &str) -> Result<Option<Pod>, PluginError> {
@@ -204,11 +205,37 @@ async fn from_pod(context: &Context, pod: &Pod, arguments: &LogsArguments) -> Re
     }
 }
 
-/// How many bytes a command printed in all: a part of what `agent exec` reports.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ExecReport {
-    log_bytes: u64,
+/// What the collector says of a log that it keeps.
+#[derive(Debug, Deserialize)]
+struct LogState {
+    /// Whether the command had ended when it was kept.
+    complete: bool,
+    /// How much it had printed.
+    bytes: u64,
+}
+
+/// The log of a service as it was kept.
+async fn service_from_store(
+    context: &Context,
+    run: &PipelineRun,
+    job: &JobStatus,
+    kubernetes_job: &str,
+    service: &str,
+) -> Result<(), PluginError> {
+    let store = context.store(run).await?;
+    let (run, name) = (run.name_any(), format!("service-log-{service}.txt"));
+    match store.get([context.namespace.as_str(), run.as_str(), kubernetes_job, &name]).await {
+        Err(StoreError::NotFound) => note(&format!(
+            "the pod of {} is gone, and no log of {service} was kept: only that of a postgres beside a job that failed is",
+            job.name
+        )),
+        other => {
+            note(&format!("the pod of {} is gone; this is what the artifact store kept of {service}", job.name))?;
+            let mut sink = Sink::new(context.output.terminal);
+            copy(other?, &mut sink).await?;
+            sink.end()
+        }
+    }
 }
 
 /// Head and tail as they were kept.
@@ -224,12 +251,13 @@ async fn from_store(
     let head = match store.get(names("log-head.txt")).await {
         Err(StoreError::NotFound) => {
             return note(&format!(
-                "the pod of {} is gone, and no log of it was kept: only jobs with reports, artifacts or outputs keep theirs, for as long as the store's retention says",
+                "the pod of {} is gone, and no log of it was kept: plain containers (no checkout, services, reports, artifacts or outputs) keep none, others for as long as the store's retention says",
                 job.name
             ));
         }
         other => other?,
     };
+    let state = state(&store, names("log.json")).await;
     note(&format!("the pod of {} is gone; this is what the artifact store kept", job.name))?;
     let mut sink = Sink::new(context.output.terminal);
     let mut shown = copy(head, &mut sink).await?;
@@ -239,20 +267,23 @@ async fn from_store(
     };
     if let Some(tail) = tail {
         shown += tail.length.unwrap_or_default();
-        if let Some(missing) = log_bytes(&store, names("exec.json")).await.map(|all| all.saturating_sub(shown))
-            && missing > 0
-        {
+        if let Some(missing) = state.as_ref().map(|state| state.bytes.saturating_sub(shown)).filter(|some| *some > 0) {
             sink.end()?;
             note(&format!("{} in the middle were not kept", size(missing)))?;
         }
         copy(tail, &mut sink).await?;
     }
-    sink.end()
+    sink.end()?;
+    if state.is_some_and(|state| !state.complete) {
+        note(
+            "this log is incomplete: the pod was lost while it was written, and what came after the last look is missing",
+        )?;
+    }
+    Ok(())
 }
 
-async fn log_bytes(store: &Store, names: [&str; 4]) -> Option<u64> {
-    let text = store.read(names, MAX_EXEC_REPORT).await.ok()?;
-    serde_json::from_slice(&text).ok().map(|report: ExecReport| report.log_bytes)
+async fn state(store: &Store, names: [&str; 4]) -> Option<LogState> {
+    serde_json::from_slice(&store.read(names, MAX_STATE).await.ok()?).ok()
 }
 
 async fn copy(mut content: Content, sink: &mut Sink) -> Result<u64, PluginError> {

@@ -14,7 +14,7 @@ use timetracker_operator::agent::report::{CollectReport, TestCounts};
 use timetracker_operator::api::names::Digest;
 
 use crate::support::waiting::wait_for;
-use crate::{Agent, Finished};
+use crate::{Agent, Finished, Started};
 
 /// What was put, by path, with the token it came with.
 pub type Stored = Arc<Mutex<BTreeMap<String, (String, Vec<u8>)>>>;
@@ -105,12 +105,25 @@ fn volume() -> TempDir {
 
 /// Runs the collector of such a volume, and tells it that the job has ended.
 pub fn collect(volume: &Path, store: &str, options: &[&str]) -> Finished {
+    let agent = start(volume, store, options);
+    agent.signal(Signal::TERM);
+    agent.finish()
+}
+
+/// Starts the collector of such a volume; it listens for its signal then.
+fn start(volume: &Path, store: &str, options: &[&str]) -> Started {
     let path = |name: &str| volume.join(name).to_str().unwrap().to_owned();
-    let (reports, outputs, logs) = (path("reports"), path("outputs"), path("logs"));
-    let (workspace, token) = (path("workspace"), path("token"));
+    let (reports, outputs) = (path("reports"), path("outputs"));
+    let asked = ["--reports", &reports, "--outputs", &outputs, "--output", "version"];
+    start_for_the_log(volume, store, &[&asked, options].concat())
+}
+
+/// Starts it for a job that reports nothing.
+fn start_for_the_log(volume: &Path, store: &str, options: &[&str]) -> Started {
+    let path = |name: &str| volume.join(name).to_str().unwrap().to_owned();
+    let (logs, workspace, token) = (path("logs"), path("workspace"), path("token"));
     let agent = Agent::new(["collect", "--store", store, "--namespace", "ci", "--run", "run-1", "--job", "unit-tests"])
-        .arguments(["--reports", &reports, "--outputs", &outputs, "--output", "version", "--logs", &logs])
-        .arguments(["--workspace", &workspace, "--token-file", &token])
+        .arguments(["--logs", &logs, "--workspace", &workspace, "--token-file", &token])
         .arguments(options.iter().copied())
         .start();
     wait_for("the agent to listen for signals", || {
@@ -119,8 +132,82 @@ pub fn collect(volume: &Path, store: &str, options: &[&str]) -> Finished {
         // Signal 15 is the fifteenth bit.
         (u64::from_str_radix(&caught, 16).unwrap() & (1 << 14) != 0).then_some(())
     });
+    agent
+}
+
+/// What was kept under that name, as text.
+fn kept(stored: &Stored, name: &str) -> Option<String> {
+    let path = format!("/v1/artifacts/ci/run-1/unit-tests/{name}");
+    stored.lock().unwrap().get(&path).map(|(_, content)| String::from_utf8(content.clone()).unwrap())
+}
+
+#[test]
+fn the_log_of_a_job_that_goes_on_is_kept_and_marked_as_incomplete() {
+    let (volume, (url, stored)) = (volume(), store("201 Created"));
+    let agent = start(volume.path(), &url, &["--snapshot-every", "100ms"]);
+    wait_for("a first look at the log", || kept(&stored, "log-tail.txt"));
+    assert_eq!(kept(&stored, "log.json").unwrap(), r#"{"complete":false,"bytes":16}"#);
+    fs::write(volume.path().join("logs/tail.log"), "the end, which has grown").unwrap();
+    wait_for("another look", || kept(&stored, "log-tail.txt").filter(|tail| tail.ends_with("grown")));
+    // What a pod leaves that is gone now.
+    assert_eq!(kept(&stored, "log.json").unwrap(), r#"{"complete":false,"bytes":33}"#);
+    assert_eq!((kept(&stored, "log-head.txt").unwrap().as_str(), kept(&stored, "summary.json")), ("the start", None));
     agent.signal(Signal::TERM);
-    agent.finish()
+    agent.finish();
+    assert_eq!(kept(&stored, "log.json").unwrap(), r#"{"complete":true,"bytes":33}"#);
+}
+
+#[test]
+fn of_a_job_that_reports_nothing_the_log_alone_is_kept() {
+    let (volume, (url, stored)) = (volume(), store("201 Created"));
+    let agent = start_for_the_log(volume.path(), &url, &[]);
+    agent.signal(Signal::TERM);
+    let report: CollectReport = agent.finish().report();
+    assert_eq!((report.uploaded, report.problem, report.tests), (3, None, None));
+    let names: Vec<String> = stored.lock().unwrap().keys().cloned().collect();
+    let expected = ["log-head.txt", "log-tail.txt", "log.json"];
+    assert_eq!(names, expected.map(|name| format!("/v1/artifacts/ci/run-1/unit-tests/{name}")));
+}
+
+#[test]
+fn a_store_that_is_down_disturbs_no_job_that_goes_on() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let volume = volume();
+    let url = format!("http://{closed}");
+    let options = ["--snapshot-every", "10ms", "--upload-timeout", "1s"];
+    let report: CollectReport = collect(volume.path(), &url, &options).report();
+    assert_eq!(report.tests.unwrap().run(), 2);
+}
+
+#[test]
+fn a_services_log_is_kept_of_a_job_that_failed_and_of_no_other() {
+    let exec = |code: i32| {
+        format!(
+            r#"{{"exitCode":{code},"timedOut":false,"terminated":false,"seconds":1,"memoryPeak":null,"logBytes":16}}"#
+        )
+    };
+    let passed = "<testsuites><testsuite name=\"s\"><testcase name=\"a\"/></testsuite></testsuites>";
+    for (exec, junit, expected) in [
+        (Some(exec(0)), Some(passed), false),
+        (Some(exec(1)), Some(passed), true),
+        (None, Some(passed), true),
+        (Some(exec(0)), None, true),
+    ] {
+        let (volume, (url, stored)) = (volume(), store("201 Created"));
+        let write = |path: &str, text: &str| fs::write(volume.path().join(path), text).unwrap();
+        fs::create_dir(volume.path().join("postgres")).unwrap();
+        write("postgres/head.log", "database system is ready\n");
+        write("postgres/tail.log", "FATAL: too many clients\n");
+        write("postgres/left-out", "700");
+        exec.iter().for_each(|report| write("logs/exec.json", report));
+        junit.iter().for_each(|report| write("reports/junit.xml", report));
+        let service = format!("postgres={}", volume.path().join("postgres").display());
+        collect(volume.path(), &url, &["--service-log", &service, "--service-log", "absent=/none"]);
+        let log = "database system is ready\n\n[timetracker: 700 bytes were not kept]\nFATAL: too many clients\n";
+        let told = kept(&stored, "service-log-postgres.txt");
+        assert_eq!(told.as_deref(), expected.then_some(log), "{exec:?} {junit:?}");
+        assert_eq!(kept(&stored, "service-log-absent.txt"), None);
+    }
 }
 
 #[test]
@@ -133,7 +220,7 @@ fn counts_outputs_logs_and_artifacts_are_told_and_kept() {
     assert!(finished.report.len() <= 1_024, "{}", finished.report);
     let report: CollectReport = finished.report();
     assert_eq!(report.tests, Some(TestCounts { passed: 1, failed: 1, skipped: 0, flaky: 0 }));
-    assert_eq!((report.coverage, report.uploaded), (Some(5_000), 6));
+    assert_eq!((report.coverage, report.uploaded), (Some(5_000), 7));
     assert_eq!(report.coverage_data, 1);
     assert_eq!(report.outputs["version"], "5.10.0");
     let problem = report.problem.unwrap();

@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::runs::{BOUND, ENVIRONMENT, LONG, RUN, ended, job, pipeline};
+use crate::runs::{BOUND, ENVIRONMENT, LONG, RUN, begin, ended, job, pipeline};
 use crate::stage::{Stage, on_stage, program};
 use crate::waiting::{condition, status, until};
 
@@ -176,6 +176,46 @@ async fn what_failed_is_named_and_its_log_and_artifacts_are_there_after_its_pod(
         assert!(fs::metadata(home.path().join("lane/page")).unwrap().len() > 0);
         let (code, told) = called(&stage, &words).await;
         assert_eq!((code, told.contains("is there already: --force replaces it")), (2, true), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_of_what_was_killed_stopped_or_cancelled_outlive_their_pods() {
+    on_stage("plugin-kept", |stage| async move {
+        let small = json!({ "resources": { "requests": { "memory": "32Mi" }, "limits": { "memory": "64Mi" } } });
+        let greedy = "echo words of memory; python3 -c 'print(len(bytearray(300 << 20)))'";
+        let postgres = json!([{ "name": "postgres", "postgres": { "version": "16" } }]);
+        let jobs = json!([
+            { "name": "memory", "outputs": ["none"], "run": greedy, "pod": small },
+            { "name": "deadline", "outputs": ["none"], "timeout": "2s", "run": "echo words of deadline; sleep 60" },
+            { "name": "database", "services": postgres, "run": "echo words of database; exit 3" },
+            { "name": "cancelled", "outputs": ["none"], "run": format!("echo words of cancelled; {LONG}") },
+        ]);
+        let names = ["memory", "deadline", "database", "cancelled"];
+        begin(&stage, pipeline(jobs), json!({})).await;
+        status(&stage, "PipelineRun", RUN, "all but the last job to end", BOUND, |status| {
+            let phase = |name: &str, expected: &str| {
+                let mut jobs = status["jobs"].as_array().into_iter().flatten();
+                jobs.any(|job| job["name"] == name && job["phase"] == expected)
+            };
+            names[..3].iter().all(|name| phase(name, "Failed")) && phase("cancelled", "Running")
+        })
+        .await;
+        let (code, told) = called(&stage, &["cancel", RUN]).await;
+        assert_eq!(code, 0, "{told}");
+        ended(&stage).await;
+        stage.kubectl(&["delete", "pods", "--all", "--wait=true", "--timeout=180s"]);
+        for name in names {
+            let (code, kept) = called(&stage, &["logs", RUN, name]).await;
+            assert_eq!(code, 0, "{kept}");
+            says(&kept, &["is gone; this is what the artifact store kept", &format!("words of {name}")]);
+            assert!(!kept.contains("incomplete"), "{kept}");
+        }
+        let (code, kept) = called(&stage, &["logs", RUN, "database", "-c", "postgres"]).await;
+        assert_eq!((code, kept.contains("database system is ready to accept connections")), (0, true), "{kept}");
+        let (_, listed) = called(&stage, &["artifacts", RUN]).await;
+        says(&listed, &["service-log-postgres.txt", "log.json"]);
     })
     .await;
 }

@@ -1,11 +1,13 @@
 //! `collect`: the native sidecar that tells what a job has left: counts, outputs, logs, reports, artifacts.
 //!
-//! It waits to be told to stop, which kubelet does when the job's container has ended. It reports before it uploads
+//! It waits to be told to stop, which kubelet does when the job's container has ended; until then it keeps what the log
+//! is so far, should the pod be lost. It reports before it uploads
 //! and again afterwards: an upload that outlives the pod's grace costs artifacts, never the result.
 
 mod bounded;
 mod cobertura;
 pub(super) mod files;
+mod logs;
 mod markers;
 mod outputs;
 mod reports;
@@ -16,20 +18,19 @@ mod tally;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::message::Secrets;
 use super::process::Terminate;
 use super::report::{CHECK_FILE, CheckReport, CollectReport, MAX_REPORT_BYTES};
 use crate::api::names::Digest;
 use files::Folder;
+use logs::Log;
 use reports::Summary;
-use store::{Content, Store};
+use store::{Content, Store, StoreError};
 
 /// The longest `$OUTPUTS` file, in bytes.
 const MAX_OUTPUTS_BYTES: u64 = 64 * 1024;
-/// Head and tail of the log are kept up to this length each, in bytes.
-const LOG_PART_BYTES: usize = 256 * 1024;
 /// The longest problem in a report, in bytes.
 const MAX_PROBLEM_BYTES: usize = 300;
 /// How many flaky tests a report names, and how much of each name, in bytes.
@@ -45,6 +46,10 @@ pub(super) struct CollectOptions {
     /// Names of the outputs that the job declares; empty: all are taken.
     pub(super) declared: Vec<String>,
     pub(super) logs: PathBuf,
+    /// Where logs of services are, by their names: kept of jobs that failed.
+    pub(super) service_logs: Vec<(String, PathBuf)>,
+    /// How often the log is kept while the job goes on.
+    pub(super) snapshot_every: Duration,
     /// Artifacts by name, with their paths: relative to the workspace, or absolute and below it.
     pub(super) artifacts: Vec<(String, PathBuf)>,
     pub(super) workspace: PathBuf,
@@ -64,6 +69,32 @@ pub(super) struct Destination {
     pub(super) job_name: String,
 }
 
+impl Destination {
+    fn open(&self) -> Result<Store, StoreError> {
+        Store::new(&self.store, [&self.namespace, &self.run, &self.job].map(String::as_str), &self.token_file)
+    }
+}
+
+/// Keeps the log again and again, as long as it grows; for ever.
+async fn snapshots(options: &CollectOptions) {
+    let Some(Ok(store)) = options.destination.as_ref().map(Destination::open) else {
+        return std::future::pending().await;
+    };
+    let mut kept = 0;
+    loop {
+        sleep(options.snapshot_every).await;
+        let Some(log) = Log::read(&options.logs).filter(|log| log.bytes() > kept) else { continue };
+        kept = log.bytes();
+        for (name, content) in log.artifacts(false) {
+            // The next one may have more luck, and the last one tells what went wrong.
+            if store.put(&name, &content).await.is_err() {
+                kept = 0;
+                break;
+            }
+        }
+    }
+}
+
 /// Waits for the end of the job, reads what it has left, tells `report` about it, uploads, and tells it again.
 pub(super) async fn collect(
     options: &CollectOptions,
@@ -71,7 +102,10 @@ pub(super) async fn collect(
     secrets: &Secrets,
     report: impl Fn(&CollectReport),
 ) {
-    terminate.asked().await;
+    tokio::select! {
+        () = terminate.asked() => {}
+        () = snapshots(options) => {}
+    }
     let summary = options.reports.as_deref().map(|folder| reports::read(folder, options.reruns)).unwrap_or_default();
     let mut problems = summary.problems.clone();
     let mut collected = CollectReport {
@@ -131,16 +165,28 @@ async fn upload(
     collected: &mut CollectReport,
     problems: &mut Vec<String>,
 ) {
-    let Some(Destination { store, token_file, namespace, run, job, job_name }) = &options.destination else { return };
-    let store = match Store::new(store, [namespace.as_str(), run.as_str(), job.as_str()], token_file) {
+    let Some(destination) = &options.destination else { return };
+    let job_name = &destination.job_name;
+    let store = match destination.open() {
         Ok(store) => store,
         Err(error) => return problems.push(error.to_string()),
     };
     let document = serde_json::to_vec(summary).unwrap_or_default();
     let digest = Digest::of(&document);
     // The small and telling things first.
-    let mut pending = vec![("summary.json".to_owned(), Content::Document(document))];
-    pending.extend(logs(&options.logs));
+    let mut pending = Vec::new();
+    if options.reports.is_some() {
+        pending.push(("summary.json".to_owned(), Content::Document(document)));
+    }
+    pending.extend(Log::read(&options.logs).map(|log| log.artifacts(true)).unwrap_or_default());
+    let exec = logs::exec_report(&options.logs);
+    let has_failed =
+        logs::has_failed(exec.as_deref()) || summary.tests.is_some_and(|tests| tests.failed > 0 || tests.flaky > 0);
+    pending.extend(exec.map(|report| ("exec.json".to_owned(), Content::Document(report))));
+    if has_failed {
+        let services = options.service_logs.iter().filter_map(|(name, path)| Some((name, Log::read(path)?)));
+        pending.extend(services.map(|(name, log)| (format!("service-log-{name}.txt"), Content::Document(log.whole()))));
+    }
     if let Some((below, path)) =
         options.reports.as_deref().and_then(|reports| reports.parent().zip(reports.file_name()))
     {
@@ -193,18 +239,4 @@ fn coverage_data(reports: &Path) -> u32 {
     let files = Folder::open(reports).and_then(|folder| folder.files()).unwrap_or_default();
     let count = files.iter().filter(|found| is_coverage_data(&found.path)).count();
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// Head and tail of the log as `exec` keeps them, and its report.
-fn logs(directory: &Path) -> Vec<(String, Content)> {
-    let Ok(folder) = Folder::open(directory) else { return Vec::new() };
-    let limit = u64::try_from(LOG_PART_BYTES).unwrap_or(u64::MAX);
-    let read = |name: &str| folder.read(Path::new(name), limit).unwrap_or_default();
-    let mut tail = [read("tail.previous.log"), read("tail.log")].concat();
-    tail.drain(..tail.len().saturating_sub(LOG_PART_BYTES));
-    [("log-head.txt", read("head.log")), ("log-tail.txt", tail), ("exec.json", read("exec.json"))]
-        .into_iter()
-        .filter(|(_, content)| !content.is_empty())
-        .map(|(name, content)| (name.to_owned(), Content::Document(content)))
-        .collect()
 }

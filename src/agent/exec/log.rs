@@ -1,7 +1,8 @@
 //! Head and tail of a log as files that can be read at any time, also after everything was killed.
 //!
 //! `head.log` has the first 256 KiB. What follows goes to `tail.log`, which becomes `tail.previous.log` when it is
-//! full: both together hold the last 256 KiB at least, and no byte waits in memory.
+//! full: both together hold the last 256 KiB at least, and no byte waits in memory. `left-out` says how many bytes were in
+//! parts that are gone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -19,6 +20,8 @@ pub(in crate::agent) struct LogKeeper {
     head: Part,
     tail: Part,
     total: u64,
+    has_previous: bool,
+    left_out: u64,
 }
 
 #[derive(Debug)]
@@ -50,12 +53,16 @@ impl Part {
 
 impl LogKeeper {
     pub(in crate::agent) fn create(directory: &Path) -> Self {
-        let _ = fs::remove_file(directory.join("tail.previous.log"));
+        for name in ["tail.previous.log", "left-out"] {
+            let _ = fs::remove_file(directory.join(name));
+        }
         Self {
             directory: directory.to_owned(),
             head: Part::create(&directory.join("head.log")),
             tail: Part::create(&directory.join("tail.log")),
             total: 0,
+            has_previous: false,
+            left_out: 0,
         }
     }
 
@@ -76,6 +83,13 @@ impl LogKeeper {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.has_previous, true) {
+            self.left_out = self.left_out.saturating_add(u64::try_from(PART_BYTES).unwrap_or(u64::MAX));
+            let path = self.directory.join("left-out");
+            let _ = fs::remove_file(&path);
+            let told = OpenOptions::new().write(true).create_new(true).open(path);
+            let _ = told.and_then(|mut file| file.write_all(self.left_out.to_string().as_bytes()));
+        }
         let current = self.directory.join("tail.log");
         let renamed = fs::rename(&current, self.directory.join("tail.previous.log"));
         self.tail = Part::create(&current);
@@ -110,6 +124,8 @@ mod tests {
         let tail = [written(directory.path(), "tail.previous.log"), written(directory.path(), "tail.log")].concat();
         assert!(tail.len() >= PART_BYTES && tail.len() <= 2 * PART_BYTES);
         assert!(all.ends_with(&tail));
+        let left_out: usize = String::from_utf8(written(directory.path(), "left-out")).unwrap().parse().unwrap();
+        assert_eq!(PART_BYTES + left_out + tail.len(), all.len());
         assert_eq!(keeper.total(), all.len() as u64);
     }
 

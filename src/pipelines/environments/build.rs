@@ -46,7 +46,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, attempt: u32) -> Job {
         // Without the Secret, or the registry, it is installed.
         volumes.extend(images::open(&mut identifier, store, run.settings, true));
     }
-    let init = vec![pods::source(run, spec), identifier, pods::collector(run, spec, &name)];
+    let init = vec![pods::source(run, spec), identifier, pods::collector(run, spec, &name, &[])];
     let pod = restricted_pod(
         PodSpec {
             containers: vec![main],
