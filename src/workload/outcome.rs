@@ -215,11 +215,38 @@ fn failed_without_end(pod: &Pod) -> PodPhase {
     }
 }
 
+/// Whether the init container of that name runs beside the main one, and is started again when it ends.
+fn is_service(pod: &Pod, name: &str) -> bool {
+    let mut containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    containers.any(|container| container.name == name && container.restart_policy.as_deref() == Some("Always"))
+}
+
+/// The first service that ended, with whatever code: it should run for as long as the main container does.
+fn crashing(pod: &Pod, since: Option<Timestamp>) -> Option<Waiting> {
+    pod.status.as_ref()?.init_container_statuses.iter().flatten().find_map(|container| {
+        let state = container.state.as_ref()?;
+        let backs_off =
+            state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref()) == Some("CrashLoopBackOff");
+        let before = container.last_state.as_ref().and_then(|state| state.terminated.as_ref()).filter(|_| backs_off);
+        let ended = state.terminated.as_ref().or(before).filter(|_| is_service(pod, &container.name))?;
+        let starts = container.restart_count.saturating_add(1);
+        Some(Waiting {
+            cause: WaitCause::InitFailed,
+            message: format!(
+                "{}: ended with exit code {} at its start number {starts}",
+                container.name, ended.exit_code
+            ),
+            // Since its last start: one that comes up at its second has done no harm.
+            since: ended.started_at.as_ref().map(|time| time.0).or(since),
+        })
+    })
+}
+
 /// The words of the first init container that ended with another code than 0.
 fn failed_init(pod: &Pod) -> Option<String> {
     pod.status.as_ref()?.init_container_statuses.iter().flatten().find_map(|container| {
         let ended = container.state.as_ref()?.terminated.as_ref()?;
-        if ended.exit_code == 0 {
+        if ended.exit_code == 0 || is_service(pod, &container.name) {
             return None;
         }
         let words = ended.message.clone().or_else(|| ended.reason.clone()).unwrap_or_default();
@@ -244,6 +271,9 @@ fn waiting(pod: &Pod, main: &str) -> Waiting {
     }
     let since = scheduled(pod).or(since);
     let starting = Waiting { since, ..starting };
+    if let Some(waiting) = crashing(pod, since) {
+        return waiting;
+    }
     if let Some(message) = failed_init(pod) {
         return Waiting { cause: WaitCause::InitFailed, message, since };
     }
@@ -269,17 +299,8 @@ fn waiting(pod: &Pod, main: &str) -> Waiting {
             }
             words => words.to_owned(),
         };
-        let crash = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-        let crash = crash.filter(|_| cause == WaitCause::InitFailed);
-        return match crash {
-            // Since its last start: a service that comes up at its second start has done no harm.
-            Some(crash) => Waiting {
-                cause,
-                message: format!("{}: ended with exit code {}, again and again", container.name, crash.exit_code),
-                since: crash.started_at.as_ref().map(|time| time.0).or(since),
-            },
-            None => Waiting { cause, message: format!("{}: {words}", container.name), since },
-        };
+        let message = format!("{}: {words}", container.name);
+        return Waiting { cause, message, since };
     }
     starting
 }
@@ -415,15 +436,31 @@ mod tests {
         assert_eq!(waiting.since.unwrap().to_string(), "2026-01-01T00:00:00Z");
     }
 
-    #[test]
-    fn a_service_that_crashes_again_waits_since_its_last_start_and_says_its_exit_code() {
-        let crashing = json!({"initContainerStatuses": [{"name": "postgres", "image": "", "imageID": "", "ready": false,
-            "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
-            "lastState": {"terminated": {"exitCode": 3, "startedAt": "2026-01-01T00:03:00Z"}}}]});
-        let seen = pod_phase(&Job::default(), Some(&pod(crashing, json!({}))), "job");
+    /// As kubelet shows it: while it waits for the next start, and before; a service may also end with 0.
+    #[rstest]
+    #[case(
+        json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}}),
+        json!({"terminated": {"exitCode": 3, "startedAt": "2026-01-01T00:03:00Z"}}),
+        "postgres: ended with exit code 3 at its start number 3"
+    )]
+    #[case(
+        json!({"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": "2026-01-01T00:03:00Z"}}),
+        json!({"terminated": {"exitCode": 1, "startedAt": "2026-01-01T00:01:00Z"}}),
+        "postgres: ended with exit code 0 at its start number 3"
+    )]
+    fn a_service_that_ended_waits_since_its_last_start_and_says_its_exit_code(
+        #[case] state: Value,
+        #[case] last: Value,
+        #[case] told: &str,
+    ) {
+        let status = json!({"initContainerStatuses": [{"name": "postgres", "image": "", "imageID": "", "ready": false,
+            "restartCount": 2, "state": state, "lastState": last}]});
+        let mut crashing = pod(status, json!({}));
+        let spec = json!({"containers": [], "initContainers": [{"name": "postgres", "restartPolicy": "Always"}]});
+        crashing.spec = serde_json::from_value(spec).unwrap();
+        let seen = pod_phase(&Job::default(), Some(&crashing), "job");
         let PodPhase::Waiting(waiting) = seen else { panic!("{seen:?}") };
-        assert_eq!(waiting.cause, WaitCause::InitFailed);
-        assert_eq!(waiting.message, "postgres: ended with exit code 3, again and again");
+        assert_eq!((waiting.cause, waiting.message.as_str()), (WaitCause::InitFailed, told));
         assert_eq!(waiting.since.unwrap().to_string(), "2026-01-01T00:03:00Z");
     }
 

@@ -55,7 +55,7 @@ async fn a_service_that_never_stays_is_told_as_such_and_its_job_never_starts() {
         let told = job(&status, "waits");
         assert_eq!((&told["phase"], &told["failure"]), (&json!("Failed"), &json!("ServiceNotReady")), "{status:#}");
         let message = told["message"].as_str().unwrap();
-        assert!(message.contains("cache: ended with exit code 0, again and again"), "{message}");
+        assert!(message.contains("cache: ended with exit code 0 at its start number"), "{message}");
     })
     .await;
 }

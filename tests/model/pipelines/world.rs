@@ -61,6 +61,7 @@ pub struct World {
 pub struct RunPlan {
     plan: Plan<Effect, RunStatus>,
     observed: Observed,
+    at: Timestamp,
 }
 
 impl std::ops::Deref for RunPlan {
@@ -226,7 +227,8 @@ impl World {
 
     pub fn plan_of(&self, name: &str) -> Option<RunPlan> {
         let observed = self.observe_of(name)?;
-        Some(RunPlan { plan: decide(&observed, &self.settings, self.now()), observed })
+        let at = self.now();
+        Some(RunPlan { plan: decide(&observed, &self.settings, at), observed, at })
     }
 
     /// Does the first `most` writes of a plan, stopping at the first conflict as the operator does.
@@ -290,7 +292,7 @@ impl World {
                 self.store.act(&Effect::Proceed.write("ns", name).unwrap(), &now).unwrap();
             }
             let observed = Observed { held, ..plan.observed.clone() };
-            status = decide(&observed, &self.settings, self.now()).status;
+            status = decide(&observed, &self.settings, plan.at).status;
         }
         if let Some(status) = status.filter(|_| left > 0) {
             let write = Write::Status { target: Target::of::<PipelineRun>("ns", name), status: status_patch(&status) };
