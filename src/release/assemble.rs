@@ -18,7 +18,8 @@ use super::observed::{
     AppPod, ContractView, GeneratedSecrets, JobView, LiveObject, ObjectKey, ObjectKind, Purpose, SecretState,
     is_embedded,
 };
-use super::revision::{PROGRESS_ANNOTATION, Progress, Revision};
+use super::revision::{PROGRESS_ANNOTATION, Progress, Revision, RevisionData, UnreadableRevision};
+use crate::api::conditions::printable;
 use crate::api::names::Digest;
 use crate::api::release::TimeTrackerRelease;
 use crate::cluster::Manifest;
@@ -79,22 +80,47 @@ where
     }
 }
 
-/// The release's own revisions, oldest first. One that can't be read is left out: nothing is built on it.
+/// The release's own revisions, those that can be read and those that can't, each oldest first.
 #[must_use]
-pub fn revisions(listed: Vec<ControllerRevision>, uid: &str) -> Vec<Revision> {
-    let mut found: Vec<Revision> =
-        listed.into_iter().filter(|revision| is_owned(revision, uid)).filter_map(revision).collect();
+pub fn revisions(listed: Vec<ControllerRevision>, uid: &str) -> (Vec<Revision>, Vec<UnreadableRevision>) {
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
+    for stored in listed.into_iter().filter(|stored| is_owned(stored, uid)) {
+        match revision(stored) {
+            Ok(revision) => found.push(revision),
+            Err(revision) => unreadable.push(revision),
+        }
+    }
     found.sort_by_key(|revision| revision.number);
-    found
+    unreadable.sort_by_key(|revision| revision.number);
+    (found, unreadable)
 }
 
-fn revision(stored: ControllerRevision) -> Option<Revision> {
-    let data = serde_json::from_value(stored.data.clone()?.0).ok()?;
-    let progress = match stored.annotations().get(PROGRESS_ANNOTATION) {
-        None => Progress::Pinned,
-        Some(text) => serde_json::from_str(text).ok()?,
+/// A revision is made with its progress. One without lost it, and may have been delivered long ago.
+fn revision(stored: ControllerRevision) -> Result<Revision, UnreadableRevision> {
+    let unreadable = |cause: String, digest| UnreadableRevision {
+        name: stored.name_any(),
+        number: stored.revision,
+        created: stored.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        cause: printable(&cause, 200),
+        digest,
     };
-    Some(Revision {
+    let held = stored.data.clone().map(|data| serde_json::from_value::<RevisionData>(data.0));
+    let data = match held {
+        Some(Ok(data)) => data,
+        Some(Err(error)) => return Err(unreadable(format!("its data is of another form ({error})"), None)),
+        None => return Err(unreadable("it has no data".to_owned(), None)),
+    };
+    let progress = match stored.annotations().get(PROGRESS_ANNOTATION).map(|text| serde_json::from_str(text)) {
+        Some(Ok(progress)) => progress,
+        Some(Err(error)) => {
+            let cause = format!("its annotation {PROGRESS_ANNOTATION} is not known here ({error})");
+            return Err(unreadable(cause, Some(data.target.digest)));
+        }
+        None => {
+            return Err(unreadable(format!("it has no annotation {PROGRESS_ANNOTATION}"), Some(data.target.digest)));
+        }
+    };
+    Ok(Revision {
         name: stored.name_any(),
         number: stored.revision,
         uid: stored.uid(),

@@ -1,25 +1,53 @@
 //! What the revisions tell: what runs, what is under way, what is not to be tried again.
 
 use super::observed::Observed;
-use super::revision::{Progress, Revision};
+use super::revision::{Progress, Revision, UnreadableRevision};
 use crate::api::names::Digest;
 
 impl Observed {
+    /// The newest revision that can't be read, unless a later one was delivered.
+    ///
+    /// It may have changed the schema and may be what runs. So nothing is current, under way or active then: what
+    /// stands before it is not to be gone back to by mistake.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&UnreadableRevision> {
+        let delivered = self.last_delivered().map_or(0, |revision| revision.number);
+        self.unreadable.last().filter(|revision| revision.number > delivered)
+    }
+
+    /// The newest revision of which it is known that it was delivered.
+    #[must_use]
+    pub fn last_delivered(&self) -> Option<&Revision> {
+        self.revisions.iter().rev().find(|revision| matches!(revision.progress, Progress::Delivered { .. }))
+    }
+
+    /// The number for the next revision, taken by none, readable or not.
+    #[must_use]
+    pub fn next_number(&self) -> i64 {
+        let readable = self.revisions.last().map_or(0, |newest| newest.number);
+        let unreadable = self.unreadable.last().map_or(0, |newest| newest.number);
+        readable.max(unreadable).saturating_add(1)
+    }
+
     /// The newest delivered revision: what the status calls current, and where going back leads to.
     #[must_use]
     pub fn current(&self) -> Option<&Revision> {
-        self.revisions.iter().rev().find(|revision| matches!(revision.progress, Progress::Delivered { .. }))
+        self.last_delivered().filter(|_| self.unreadable().is_none())
     }
 
     /// The revision whose delivery is under way (or stopped and waits for a person).
     #[must_use]
     pub fn in_progress(&self) -> Option<&Revision> {
-        self.revisions.iter().rev().find(|revision| revision.progress.is_under_way())
+        let newest = self.revisions.iter().rev().find(|revision| revision.progress.is_under_way());
+        newest.filter(|_| self.unreadable().is_none())
     }
 
     /// The revision whose manifests are to stand in the cluster.
     #[must_use]
     pub fn active(&self) -> Option<&Revision> {
+        if self.unreadable().is_some() {
+            return None;
+        }
         if let Some(revision) = self.in_progress() {
             match &revision.progress {
                 Progress::Inspected { migrate: false, .. } | Progress::Migrated { .. } => return Some(revision),

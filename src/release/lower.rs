@@ -151,10 +151,15 @@ fn outcome(progress: &Progress) -> &'static str {
     }
 }
 
-fn record(resource_version: Option<&str>, progress: &Progress) -> Result<Value, LowerError> {
+fn progress_annotations(progress: &Progress) -> Result<BTreeMap<String, String>, LowerError> {
     let text =
         serde_json::to_string(progress).map_err(|source| LowerError::Json { what: "a revision's progress", source })?;
-    let mut metadata = json!({ "annotations": { PROGRESS_ANNOTATION: text, OUTCOME_ANNOTATION: outcome(progress) } });
+    let annotations = [(PROGRESS_ANNOTATION, text), (OUTCOME_ANNOTATION, outcome(progress).to_owned())];
+    Ok(annotations.map(|(key, value)| (key.to_owned(), value)).into())
+}
+
+fn record(resource_version: Option<&str>, progress: &Progress) -> Result<Value, LowerError> {
+    let mut metadata = json!({ "annotations": progress_annotations(progress)? });
     // Makes the patch conditional: onto anything else than what was seen, nothing is recorded.
     if let (Some(version), Some(metadata)) = (resource_version, metadata.as_object_mut()) {
         metadata.insert("resourceVersion".to_owned(), Value::String(version.to_owned()));
@@ -168,12 +173,14 @@ fn controller_revision(
     data: &RevisionData,
 ) -> Result<ControllerRevision, LowerError> {
     let value = serde_json::to_value(data).map_err(|source| LowerError::Json { what: "a revision", source })?;
+    let mut annotations = progress_annotations(&Progress::Pinned)?;
+    annotations.insert(HASH_ANNOTATION.to_owned(), data.content.short().to_owned());
     Ok(ControllerRevision {
         metadata: ObjectMeta {
             name: Some(names::revision(&observed.name(), number)),
             namespace: Some(observed.namespace()),
             labels: Some(names::labels(&observed.name(), "revision")),
-            annotations: Some(BTreeMap::from([(HASH_ANNOTATION.to_owned(), data.content.short().to_owned())])),
+            annotations: Some(annotations),
             owner_references: observed.owner().map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },

@@ -45,7 +45,7 @@ pub async fn observe(
         cluster.list::<Pod>(namespace, &selector),
         objects(cluster, namespace, &selector),
     )?;
-    let revisions = assemble::revisions(revisions, &uid);
+    let (revisions, unreadable) = assemble::revisions(revisions, &uid);
     // After the claims: a volume that exists without its Secret must mean that the Secret is lost.
     let (database, key) = (names::postgres(name), names::secret_key(name));
     let (database, key) =
@@ -81,6 +81,7 @@ pub async fn observe(
         settings: releases.settings().clone(),
         registry: RegistryView::Unasked,
         revisions,
+        unreadable,
         jobs: views,
         contracts,
         objects: assemble::objects(&listed, &uid),

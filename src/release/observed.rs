@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::manifests::key_of;
-use super::revision::Revision;
+use super::revision::{Revision, UnreadableRevision};
 use super::values::ValuesError;
 use crate::api::names::{Digest, Revisions, Tag};
 use crate::api::release::{DatabaseSpec, TimeTrackerRelease};
@@ -40,6 +40,8 @@ pub struct Observed {
     pub registry: RegistryView,
     /// The release's own revisions, oldest first.
     pub revisions: Vec<Revision>,
+    /// Those of its own revisions that can't be read, oldest first.
+    pub unreadable: Vec<UnreadableRevision>,
     /// The release's own Jobs.
     pub jobs: Vec<JobView>,
     /// Schema contracts by image digest, as far as the delivery under way needs them.

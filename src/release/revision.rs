@@ -54,6 +54,21 @@ pub struct Revision {
     pub progress: Progress,
 }
 
+/// A revision of the release that can't be read. What it delivered, if anything, is not known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnreadableRevision {
+    /// The ControllerRevision's name.
+    pub name: String,
+    /// Its place among the revisions.
+    pub number: i64,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// What is wrong with it, in words.
+    pub cause: String,
+    /// The image that it holds, when only its progress can't be read.
+    pub digest: Option<Digest>,
+}
+
 /// How far a delivery came. Recorded on the revision before anything is built on it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all_fields = "camelCase")]

@@ -89,7 +89,11 @@ pub fn project(observed: &Observed, situation: &Situation, now: Timestamp) -> Re
     ReleaseStatus {
         observed_generation: observed.generation(),
         conditions: restate(&previous.conditions, statements, observed.generation(), now),
-        current: observed.current().and_then(current),
+        // Which version is current is not known while a revision can't be read: what was told last stays.
+        current: match observed.unreadable() {
+            None => observed.current().and_then(current),
+            Some(_) => previous.current.clone(),
+        },
         candidate: observed.in_progress().map(|revision| candidate(revision, situation)),
         history: history(observed),
         quarantined: quarantined(observed),
@@ -106,10 +110,11 @@ pub fn project(observed: &Observed, situation: &Situation, now: Timestamp) -> Re
 #[must_use]
 pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> {
     let satisfied = pick::is_satisfied(observed);
-    let runs = observed.current().map_or_else(
-        || "nothing was delivered yet".to_owned(),
-        |revision| format!("{} runs", revision.data.target.version),
-    );
+    let runs = match (observed.unreadable(), observed.current()) {
+        (Some(unreadable), _) => format!("ControllerRevision {} can't be read", unreadable.name),
+        (None, Some(revision)) => format!("{} runs", revision.data.target.version),
+        (None, None) => "nothing was delivered yet".to_owned(),
+    };
     let ready = |verdict, reason, message: String| Statement::new(types::READY, verdict, reason, message);
     let pending = |reason, message: &str| Statement::new(types::UPDATE_PENDING, Verdict::True, reason, message);
     let none_pending =
@@ -230,7 +235,7 @@ fn registry_reachable(observed: &Observed) -> Option<Statement> {
 
 /// True while something newer than what runs is quarantined.
 fn quarantine(observed: &Observed) -> Statement {
-    let current = observed.current().map_or(0, |revision| revision.number);
+    let current = observed.last_delivered().map_or(0, |revision| revision.number);
     let newest =
         observed.revisions.iter().rev().find(|revision| revision.number > current && observed.is_blamed(revision));
     match newest.and_then(|revision| Some((revision, revision.progress.failure()?))) {

@@ -7,6 +7,7 @@ mod inspect;
 mod migrate;
 pub mod pick;
 mod rollout;
+mod unreadable;
 mod upkeep;
 
 use std::time::Duration;
@@ -40,6 +41,9 @@ pub fn next(observed: &Observed, now: Timestamp) -> Step {
     if observed.release.spec.suspend {
         return Step::stand(Situation::Suspended);
     }
+    if let Some(revision) = observed.unreadable() {
+        return unreadable::next(observed, revision).again_after(interval(observed));
+    }
     let mut step = match observed.foreign() {
         Some(key) => Step::stand(Situation::Stalled {
             reason: "ForeignObject",
@@ -55,8 +59,11 @@ pub fn next(observed: &Observed, now: Timestamp) -> Step {
     };
     let mut effects = upkeep::effects(observed);
     effects.append(&mut step.effects);
-    let interval = observed.release.spec.image.interval.as_ref().map_or(DEFAULT_INTERVAL, |interval| interval.length());
-    Step { effects, ..step }.again_after(interval)
+    Step { effects, ..step }.again_after(interval(observed))
+}
+
+fn interval(observed: &Observed) -> Duration {
+    observed.release.spec.image.interval.as_ref().map_or(DEFAULT_INTERVAL, |interval| interval.length())
 }
 
 fn delivery(observed: &Observed, now: Timestamp) -> Step {
@@ -81,7 +88,7 @@ fn delivery(observed: &Observed, now: Timestamp) -> Step {
             None => Situation::Settled { pending },
         }),
         Wanted::Other(data) => {
-            let number = observed.revisions.last().map_or(0, |newest| newest.number).saturating_add(1);
+            let number = observed.next_number();
             let situation = Situation::Preparing {
                 step: ReleaseStep::Pick,
                 message: format!("{} is picked: {}", data.target.version, data.target.digest),

@@ -50,7 +50,7 @@ fn secrets(observed: &Observed) -> Vec<Effect> {
 }
 
 /// The embedded database. Nothing is made without its Secret: the first start fixes the password.
-fn database(observed: &Observed) -> Vec<Effect> {
+pub(super) fn database(observed: &Observed) -> Vec<Effect> {
     let spec = &observed.release.spec;
     if !is_embedded(spec.database.as_ref()) || !matches!(observed.secrets.database, SecretState::Present { .. }) {
         return Vec::new();

@@ -5,6 +5,7 @@ mod controllers;
 mod deliveries;
 mod interleavings;
 mod status_table;
+mod unreadable;
 mod world;
 
 use serde_json::{Value, json};

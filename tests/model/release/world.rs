@@ -143,7 +143,7 @@ impl World {
     pub fn observe(&self) -> Observed {
         let release = self.release();
         let (jobs, pods): (Vec<Job>, Vec<Pod>) = (self.all("Job"), self.all("Pod"));
-        let revisions = assemble::revisions(self.all("ControllerRevision"), UID);
+        let (revisions, unreadable) = assemble::revisions(self.all("ControllerRevision"), UID);
         let needed: BTreeSet<String> =
             assemble::contracts_needed(&revisions).iter().map(|digest| names::contract(NAME, digest)).collect();
         let config_maps: Vec<ConfigMap> = self
@@ -177,6 +177,7 @@ impl World {
             values: values::merge(&[], release.spec.values.as_ref()),
             registry: self.registry(&release),
             revisions,
+            unreadable,
             jobs: views,
             contracts: assemble::contracts(&config_maps, UID),
             objects: assemble::objects(&listed, UID),
