@@ -3,6 +3,9 @@
 mod act;
 mod client;
 mod events;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod fake;
 mod lease;
 mod liveness;
 mod read;
@@ -29,18 +32,31 @@ pub struct Cluster {
     leadership: Leadership,
     identity: String,
     writes: Counter,
+    undecodable: Counter,
 }
 
 impl Cluster {
     /// A cluster reached by `client`, written to while `leadership` holds.
     #[must_use]
     pub fn new(client: Client, leadership: Leadership, identity: &str) -> Self {
-        Self { client, leadership, identity: identity.to_owned(), writes: Counter::default() }
+        Self {
+            client,
+            leadership,
+            identity: identity.to_owned(),
+            writes: Counter::default(),
+            undecodable: Counter::default(),
+        }
     }
 
     /// How many writes were tried: a metric.
     #[must_use]
     pub fn writes(&self) -> Counter {
         self.writes.clone()
+    }
+
+    /// How many objects of lists could not be decoded and were passed over: a metric.
+    #[must_use]
+    pub fn undecodable(&self) -> Counter {
+        self.undecodable.clone()
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
-use kube::{Api, Resource};
+use kube::core::{DeserializeGuard, Request};
+use kube::{Api, Resource, ResourceExt};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -50,6 +52,24 @@ impl ReadError {
             Self::Timeout { .. } => "ApiTimeout",
         }
     }
+}
+
+/// The part of a list that is read.
+#[derive(Deserialize)]
+struct Items<K> {
+    items: Option<Vec<K>>,
+}
+
+/// The items of a list. The guard copies each object twice, so it is used only when something can't be decoded.
+fn guarded<K>(text: &str) -> serde_json::Result<Vec<DeserializeGuard<K>>>
+where
+    K: Resource + DeserializeOwned,
+{
+    let readable = serde_json::from_str::<Items<K>>(text);
+    if let Ok(list) = readable {
+        return Ok(list.items.into_iter().flatten().map(|object| DeserializeGuard(Ok(object))).collect());
+    }
+    Ok(serde_json::from_str::<Items<DeserializeGuard<K>>>(text)?.items.unwrap_or_default())
 }
 
 impl Cluster {
@@ -114,6 +134,44 @@ impl Cluster {
         Ok(self.bounded(what, api.list(&parameters)).await?.items)
     }
 
+    /// All objects with these labels in a namespace, or in all, those that this operator can't decode among them.
+    ///
+    /// For custom resources, whose definition may be newer than this operator: one that can't be decoded must not hide
+    /// all others.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer.
+    pub async fn list_guarded<K>(
+        &self,
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> Result<Vec<DeserializeGuard<K>>, ReadError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let what = format!("{} {}/[{labels}]", K::plural(&()), namespace.unwrap_or("of all namespaces"));
+        let read = async {
+            let parameters = ListParams::default().labels(labels);
+            let request = Request::new(api.resource_url()).list(&parameters).map_err(kube::Error::BuildRequest)?;
+            let text = self.client.request_text(request).await?;
+            guarded(&text).map_err(kube::Error::SerdeError)
+        };
+        let found: Vec<DeserializeGuard<K>> = self.bounded(what, read).await?;
+        for object in &found {
+            if let Err(invalid) = &object.0 {
+                self.undecodable.inc();
+                let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+                // The controller of its kind warns of it, once.
+                tracing::debug!(kind = %K::kind(&()), namespace, name, error = %invalid.error, "can't be decoded");
+            }
+        }
+        Ok(found)
+    }
+
     /// All objects with these labels in all namespaces as the API server has them now.
     ///
     /// # Errors
@@ -140,5 +198,51 @@ impl Cluster {
             ..LogParams::default()
         };
         self.bounded(format!("log of {namespace}/{pod}/{container}"), api.logs(pod, &parameters)).await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::run::PipelineRun;
+    use crate::cluster::fake::FakeApi;
+
+    fn run(name: &str, phase: &str) -> serde_json::Value {
+        json!({
+            "apiVersion": "timetracker.dev/v1alpha1", "kind": "PipelineRun",
+            "metadata": {"name": name, "namespace": "ci"},
+            "spec": {"pipelineRef": {"name": "p"}},
+            "status": {"jobs": [{"name": "a", "phase": phase}]},
+        })
+    }
+
+    #[tokio::test]
+    async fn an_object_that_can_t_be_decoded_hides_none_of_a_list() {
+        let (cluster, mut api) = FakeApi::cluster();
+        let server = async {
+            let asked = api.next().await;
+            assert_eq!(asked.path, "/apis/timetracker.dev/v1alpha1/namespaces/ci/pipelineruns");
+            assert!(asked.query.contains("labelSelector=x%3Dy"), "{}", asked.query);
+            let items = [run("good", "Succeeded"), run("newer", "Hibernated"), run("also-good", "Failed")];
+            asked.answer(200, &json!({"kind": "PipelineRunList", "apiVersion": "v1", "metadata": {}, "items": items}));
+        };
+        let listed = cluster.list_guarded::<PipelineRun>(Some("ci"), "x=y");
+        let (found, ()) = tokio::join!(listed, server);
+        let found: Vec<(String, bool)> =
+            found.unwrap().iter().map(|object| (object.name_any(), object.0.is_ok())).collect();
+        let expected = [("good", true), ("newer", false), ("also-good", true)];
+        assert_eq!(found, expected.map(|(name, readable)| (name.to_owned(), readable)));
+        assert_eq!(cluster.undecodable().get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_refused_is_an_error_and_not_empty() {
+        let (cluster, mut api) = FakeApi::cluster();
+        let server = async { api.next().await.refuse(403, "Forbidden") };
+        let (found, ()) = tokio::join!(cluster.list_guarded::<PipelineRun>(None, "x=y"), server);
+        assert_eq!(found.unwrap_err().reason(), "Forbidden");
     }
 }

@@ -13,9 +13,10 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::Client;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
+use kube::{Api, Client};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -31,7 +32,7 @@ use crate::http::{Health, HttpError, serve_operator};
 use crate::pipelines::{self, RunError, Runs, significance};
 use crate::registry::{Registry, RegistryConfig, Scanner};
 use crate::release::{self, ReleaseError, Releases};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Counted, Metrics};
 use changes::{digest, significant, unless_passing};
 use watch::{ReconcileFailure, Reconciled, Shared, api_in, controller, drive, owner_by_label, watched};
 
@@ -158,7 +159,7 @@ pub async fn run(arguments: ControllerArguments) -> Result<(), ControllerError> 
     let keeping = tokio::spawn(keeper.keep(async move { released.cancelled().await }));
 
     let cluster = Cluster::new(client.clone(), leadership.clone(), &arguments.identity);
-    let metrics = Metrics::new(cluster.writes());
+    let metrics = Metrics::new(Counted { writes: cluster.writes(), undecodable: cluster.undecodable() });
     let health = Health::new(monitor);
     let servers = serve_operator(arguments.health_address, arguments.metrics_address, health.clone(), metrics.clone());
     let shared = Shared {
@@ -290,6 +291,10 @@ async fn release_controller(shared: Shared, releases: Arc<Releases>, namespace: 
     .await;
 }
 
+fn pipelines_in(client: &Client, namespace: Option<&str>) -> Api<PartialObjectMeta<Pipeline>> {
+    api_in(client, namespace)
+}
+
 async fn run_controller(shared: Shared, shared_by_runs: Arc<Runs>, namespace: Option<&str>) {
     let client = shared.client.clone();
     let mut controller = controller::<PipelineRun>(&shared, namespace);
@@ -308,8 +313,9 @@ async fn run_controller(shared: Shared, shared_by_runs: Arc<Runs>, namespace: Op
         Job: significance::of_job, |_| false;
         Pod: significance::of_pod, significance::is_passing
     );
-    // A run may be applied before its pipeline: the pipeline's arrival wakes the runs that name it.
-    let controller = controller.watches(api_in::<Pipeline>(&client, namespace), watched(None), move |pipeline| {
+    // A run may be applied before its pipeline: the pipeline's arrival wakes the runs that name it. Only metadata is
+    // watched: a pipeline that can't be decoded must not end the watch of all others.
+    let controller = controller.watches(pipelines_in(&client, namespace), watched(None), move |pipeline| {
         let waiting = runs.state().into_iter().filter(move |run| {
             run.0.as_ref().is_ok_and(|run| {
                 run.metadata.namespace == pipeline.metadata.namespace
@@ -331,4 +337,43 @@ async fn run_controller(shared: Shared, shared_by_runs: Arc<Runs>, namespace: Op
         async move { pipelines::reconcile(&cluster, &runs, &namespace, &name, jiff::Timestamp::now).await }
     })
     .await;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use kube::ResourceExt as _;
+    use kube::runtime::WatchStreamExt as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::fake::FakeApi;
+
+    #[tokio::test]
+    async fn a_pipeline_that_can_t_be_decoded_does_not_end_the_watch_of_the_others() {
+        let (client, mut api) = FakeApi::client();
+        let mut arrivals = Box::pin(watcher(pipelines_in(&client, None), watched(None)).touched_objects());
+        let server = async {
+            let item = |name, spec| {
+                json!({
+                    "apiVersion": "timetracker.dev/v1alpha1", "kind": "Pipeline", "spec": spec,
+                    "metadata": {"name": name, "namespace": "ci", "uid": name},
+                })
+            };
+            let items = [item("newer", json!("of another form")), item("good", json!({"jobs": []}))];
+            let list = json!({
+                "apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items,
+            });
+            api.next().await.answer(200, &list);
+        };
+        let seen = async {
+            let mut names = Vec::new();
+            for _ in 0..2 {
+                names.push(arrivals.next().await.unwrap().unwrap().name_any());
+            }
+            names
+        };
+        let (names, ()) = tokio::join!(seen, server);
+        assert_eq!(names, ["newer", "good"]);
+    }
 }

@@ -74,9 +74,9 @@ pub struct Rival {
 }
 
 impl Rival {
-    /// Of a run; `None` when it is over.
+    /// Of a run, decoded or not; `None` when it is over.
     #[must_use]
-    pub fn of(run: &PipelineRun) -> Option<Self> {
+    pub fn of(run: &impl ResourceExt) -> Option<Self> {
         let annotations = run.annotations();
         (!annotations.contains_key(names::OUTCOME_ANNOTATION)).then(|| Self {
             name: run.name_any(),
@@ -87,7 +87,7 @@ impl Rival {
     }
 }
 
-fn created(run: &PipelineRun) -> Timestamp {
+fn created(run: &impl ResourceExt) -> Timestamp {
     run.creation_timestamp().map_or(Timestamp::MIN, |time| time.0)
 }
 

@@ -8,8 +8,8 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::ResourceExt;
-use kube::core::ObjectMeta;
+use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::{Resource as _, ResourceExt};
 
 use super::attempts::pod_of;
 use super::concurrency::Rival;
@@ -129,8 +129,9 @@ impl Observed {
         if labels.is_some_and(|labels| labels.contains_key(names::EVENT_LABEL)) {
             let namespace = self.run.metadata.namespace.clone().unwrap_or_default();
             let selector = names::history_selector(&self.run.spec.pipeline_ref.name);
-            let runs = cluster.list::<PipelineRun>(&namespace, &selector).await?;
-            self.history = Some(runs.iter().filter_map(Finished::of).collect());
+            let runs = cluster.list_guarded::<PipelineRun>(Some(&namespace), &selector).await?;
+            // What can't be read is never deleted.
+            self.history = Some(runs.iter().filter_map(|run| Finished::of(run.0.as_ref().ok()?)).collect());
         }
         Ok(())
     }
@@ -166,9 +167,11 @@ impl Observed {
         let Some(group) = labels.and_then(|labels| labels.get(names::GROUP_LABEL)) else {
             return Ok(());
         };
-        let runs = cluster.list::<PipelineRun>(namespace, &names::group_selector(group)).await?;
-        let others = runs.iter().filter(|run| run.metadata.uid != self.run.metadata.uid);
-        self.rivals = others.filter_map(Rival::of).collect();
+        let runs = cluster.list_guarded::<PipelineRun>(Some(namespace), &names::group_selector(group)).await?;
+        let others = runs.iter().filter(|run| run.meta().uid != self.run.metadata.uid);
+        let rivals = others.filter_map(|run| Some((run.0.is_ok(), Rival::of(run)?)));
+        // One that can't be decoded never begins, so nobody waits for it. When it has begun, its Jobs may run.
+        self.rivals = rivals.filter(|(readable, rival)| *readable || rival.begun).map(|(_, rival)| rival).collect();
         Ok(())
     }
 
@@ -285,23 +288,29 @@ fn is_owned(metadata: &ObjectMeta, uid: &str) -> bool {
 
 /// What takes room now, and who waits for it. With `watchNamespaces` only those count: no others can be read.
 async fn queue(cluster: &Cluster, settings: &Settings) -> Result<Queue, ReadError> {
-    let (mut jobs, mut runs): (Vec<Job>, Vec<PipelineRun>) = (Vec::new(), Vec::new());
+    let (mut jobs, mut runs): (Vec<Job>, Vec<DeserializeGuard<PipelineRun>>) = (Vec::new(), Vec::new());
     if settings.watch_namespaces.is_empty() {
         (jobs, runs) =
-            try_join!(cluster.list_everywhere(names::BUSY_SELECTOR), cluster.list_everywhere(names::WAITING_LABEL))?;
+            try_join!(cluster.list_everywhere(names::BUSY_SELECTOR), cluster.list_guarded(None, names::WAITING_LABEL))?;
     }
     for namespace in &settings.watch_namespaces {
         let (here, waiting) = try_join!(
             cluster.list::<Job>(namespace, names::BUSY_SELECTOR),
-            cluster.list::<PipelineRun>(namespace, names::WAITING_LABEL)
+            cluster.list_guarded(Some(namespace), names::WAITING_LABEL)
         )?;
         jobs.extend(here);
         runs.extend(waiting);
     }
-    let mut queue = Queue { waiting: runs.iter().filter_map(Waiting::of).collect(), ..Queue::default() };
+    // One that can't be decoded starts nothing, so it keeps no place.
+    let waiting = runs.iter().filter_map(|run| Waiting::of(run.0.as_ref().ok()?)).collect();
+    let mut queue = Queue { waiting, ..Queue::default() };
     for job in jobs.into_iter().filter(takes_room) {
         let name = job.name_any();
         queue.busy.entry(job.metadata.namespace.unwrap_or_default()).or_default().insert(name);
     }
     Ok(queue)
 }
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

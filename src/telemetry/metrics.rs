@@ -34,6 +34,15 @@ struct KindLabels {
     kind: &'static str,
 }
 
+/// What others count and the metrics tell.
+#[derive(Debug, Clone, Default)]
+pub struct Counted {
+    /// Writes to the API server that were tried.
+    pub writes: Counter,
+    /// Objects of lists that could not be decoded.
+    pub undecodable: Counter,
+}
+
 /// The operator's metrics.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -47,9 +56,9 @@ fn duration_buckets() -> Histogram {
 }
 
 impl Metrics {
-    /// Metrics of an operator whose writes are counted by `writes`.
+    /// Metrics that tell what is counted elsewhere besides their own.
     #[must_use]
-    pub fn new(writes: Counter) -> Self {
+    pub fn new(counted: Counted) -> Self {
         let mut registry = Registry::with_prefix("timetracker_operator");
         let reconciles = Family::<ReconcileLabels, Counter>::default();
         let durations = Family::<KindLabels, Histogram, fn() -> Histogram>::new_with_constructor(
@@ -57,7 +66,12 @@ impl Metrics {
         );
         registry.register("reconciles", "Reconciles by kind and result", reconciles.clone());
         registry.register("reconcile_duration_seconds", "How long reconciles took", durations.clone());
-        registry.register("api_writes", "Writes to the API server that were tried", writes);
+        registry.register("api_writes", "Writes to the API server that were tried", counted.writes);
+        registry.register(
+            "undecodable_objects",
+            "Objects of lists that could not be decoded and were passed over",
+            counted.undecodable,
+        );
         Self { registry: Arc::new(registry), reconciles, durations }
     }
 
@@ -90,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_is_in_the_text() {
-        let metrics = Metrics::new(Counter::default());
+        let metrics = Metrics::new(Counted::default());
         metrics.reconciled("PipelineRun", Outcome::Failed("Conflict"), Duration::from_millis(3));
         let text = metrics.text();
         assert!(
