@@ -1,4 +1,5 @@
-//! The only writer: checks the lease before each effect and recognises its own work when an answer was lost.
+//! The only writer: checks the lease before each effect, is done before the lease is over, and recognises its own work
+//! when an answer was lost.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::Cluster;
 use super::write::{FIELD_MANAGER, HASH_ANNOTATION, Manifest, Target, Write};
 use crate::api::names::Digest;
 
-/// How long one write may take.
+/// How long one write may take at most; near the end of the term it may take less.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A write that was not done, or of which we don't know.
@@ -56,10 +57,12 @@ pub enum ActError {
         source: Box<kube::Error>,
     },
     /// The API server did not answer in time: it may be done or not.
-    #[error("{what}: the API server did not answer within {} seconds", PATIENCE.as_secs())]
+    #[error("{what}: the API server did not answer within {} seconds", limit.as_secs())]
     Timeout {
         /// Verb, kind, namespace and name.
         what: String,
+        /// How long it had: what was left of the term, at most half a minute.
+        limit: Duration,
     },
 }
 
@@ -132,14 +135,16 @@ impl Cluster {
             Write::Merge { target, .. } => described("patch", target),
             Write::Status { target, .. } => described("patch status of", target),
         };
-        if !self.leadership.holds() {
+        let Some(left) = self.leadership.left() else {
             return Err(ActError::NotLeading { what });
-        }
+        };
         tracing::debug!(write = what, "acting");
         self.writes.inc();
-        match timeout(PATIENCE, self.write(what.clone(), write)).await {
+        // What is begun now is broken off when the term ends: another may write then.
+        let limit = left.min(PATIENCE);
+        match timeout(limit, self.write(what.clone(), write)).await {
             Ok(done) => done,
-            Err(_) => Err(ActError::Timeout { what }),
+            Err(_) => Err(ActError::Timeout { what, limit }),
         }
     }
 

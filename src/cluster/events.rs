@@ -28,13 +28,13 @@ impl Cluster {
     where
         K: Resource<DynamicType = ()>,
     {
-        if !self.leadership.holds() {
+        let Some(left) = self.leadership.left() else {
             return;
-        }
+        };
         let event = self.event(object.object_ref(&()), &object.name_any(), notice, jiff::Timestamp::now());
         let namespace = object.namespace().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-        let told = timeout(PATIENCE, api.create(&PostParams::default(), &event)).await;
+        let told = timeout(left.min(PATIENCE), api.create(&PostParams::default(), &event)).await;
         if let Ok(Err(error)) = told {
             tracing::debug!(reason = notice.reason, %error, "an event could not be written");
         }

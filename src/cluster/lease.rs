@@ -4,7 +4,7 @@
 //! answer shortens our term and never lengthens it. A process that was stopped and continued finds its term over.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -12,14 +12,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 /// How long a term lasts.
 pub const TERM: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(5);
-/// How long before the end of the term effects stop, so that the last one is over when another may begin.
+/// How long before the end of the term effects stop and those under way are broken off, so that the last one is over
+/// when another may begin.
 const MARGIN: Duration = Duration::from_secs(3);
 
 /// Whether we lead, by the local clock.
@@ -38,18 +39,19 @@ impl Leadership {
         Self { until: Arc::new(Mutex::new(Some(far))), leading }
     }
 
-    /// Whether an effect may begin now.
+    /// How long an effect that begins now may take; `None`: it may not begin.
     #[must_use]
-    pub fn holds(&self) -> bool {
-        self.holds_at(Instant::now())
+    pub fn left(&self) -> Option<Duration> {
+        self.left_at(Instant::now())
     }
 
-    fn holds_at(&self, now: Instant) -> bool {
+    fn left_at(&self, now: Instant) -> Option<Duration> {
         let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| now + MARGIN < until)
+        let left = until?.saturating_duration_since(now).saturating_sub(MARGIN);
+        (!left.is_zero()).then_some(left)
     }
 
-    /// Waits until we lead for the first time.
+    /// Waits until we lead.
     pub async fn acquired(&mut self) {
         // The sender lives as long as the process; without it there is nothing to wait for.
         let _ = self.leading.wait_for(|leading| *leading).await;
@@ -107,19 +109,20 @@ impl Keeper {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
-                spec: Some(self.claim(None)),
+                spec: Some(self.claim(&LeaseSpec::default())),
             };
             self.api.create(&PostParams::default(), &lease).await?;
             self.lead_until(started + TERM);
             return Ok(());
         };
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
-        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
-        let ours = holder == self.identity;
-        if !ours && !holder.is_empty() && !self.expired(&version, started) {
+        let spec = lease.spec.take().unwrap_or_default();
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        if holder != self.identity && !holder.is_empty() && !self.expired(&version, started) {
+            self.follow(holder);
             return Ok(());
         }
-        lease.spec = Some(self.claim(lease.spec.as_ref().filter(|_| ours)));
+        lease.spec = Some(self.claim(&spec));
         // Conditional on the resourceVersion that was read: of two claimants one gets a conflict.
         self.api.replace(&self.name, &PostParams::default(), &lease).await?;
         self.lead_until(started + TERM);
@@ -137,15 +140,25 @@ impl Keeper {
         }
     }
 
-    fn claim(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+    /// Ours from now on, or still. A change of the holder is counted.
+    fn claim(&self, before: &LeaseSpec) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
+        let ours = before.holder_identity.as_deref() == Some(&self.identity);
+        let changed = i32::from(!ours && before.acquire_time.is_some());
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: i32::try_from(TERM.as_secs()).ok(),
-            acquire_time: before.and_then(|spec| spec.acquire_time.clone()).or_else(|| Some(now.clone())),
+            acquire_time: before.acquire_time.clone().filter(|_| ours).or_else(|| Some(now.clone())),
             renew_time: Some(now),
-            lease_transitions: Some(before.map_or(0, |spec| spec.lease_transitions.unwrap_or(0))),
+            lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(changed)),
             ..LeaseSpec::default()
+        }
+    }
+
+    /// Another leads.
+    fn follow(&self, holder: &str) {
+        if self.leading.send_replace(false) {
+            warn!(lease = self.name, holder, "another operator leads now");
         }
     }
 
@@ -171,17 +184,5 @@ impl Keeper {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn effects_stop_before_the_term_is_over() {
-        let now = Instant::now();
-        let leadership = Leadership::alone();
-        *leadership.until.lock().unwrap() = Some(now + TERM);
-        assert!(leadership.holds_at(now));
-        assert!(!leadership.holds_at(now + TERM - MARGIN));
-        assert!(!leadership.holds_at(now + TERM * 10), "a process that was stopped for long must not act");
-    }
-}
+#[path = "lease_tests.rs"]
+mod tests;

@@ -113,7 +113,10 @@ pub enum Write {
         /// The patch.
         patch: Value,
     },
-    /// Replaces the whole status by a conditional merge patch; a conflict means: observe again.
+    /// A merge patch of the status, with what it no longer says as null.
+    ///
+    /// Unconditional: only the leader writes it, for each object one reconcile at a time, and it only retells the world.
+    /// Made conditional, it would conflict with the annotations that the same plan writes on the object.
     Status {
         /// Which.
         target: Target,
