@@ -2,13 +2,14 @@
 
 mod changes;
 mod endpoints;
+mod stop;
+mod version;
 mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
@@ -18,8 +19,6 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -34,12 +33,11 @@ use crate::registry::{Registry, RegistryConfig, Scanner};
 use crate::release::{self, ReleaseError, Releases};
 use crate::telemetry::{Counted, Metrics};
 use changes::{digest, significant, unless_passing};
+pub use stop::stop_asked;
+use stop::{Signals, all_of, led, until_told};
+use version::OLDEST_KUBERNETES;
 use watch::{ReconcileFailure, Reconciled, Shared, api_in, controller, drive, owner_by_label, watched};
 
-/// The oldest minor version of Kubernetes 1 that is supported.
-const OLDEST_KUBERNETES: u32 = 33;
-/// How long running reconciles may take to end after a TERM.
-const GRACE: Duration = Duration::from_secs(20);
 /// The name of the Lease.
 const LEASE: &str = "timetracker-operator";
 
@@ -100,6 +98,9 @@ pub enum ControllerError {
     /// Signals can't be received.
     #[error("signals: {0}")]
     Signals(std::io::Error),
+    /// The controllers ended although nobody told them to: a bug, or a stream that broke for good.
+    #[error("the controllers ended by themselves; please report it with the operator's log")]
+    Ended,
 }
 
 impl Reconciled for TimeTrackerRelease {
@@ -146,9 +147,10 @@ pub async fn run(arguments: ControllerArguments) -> Result<(), ControllerError> 
         None => Configuration::default(),
     };
     let trusted_ca = read_trusted_ca(&configuration)?;
+    let mut signals = Signals::listen()?;
     let monitor = WatchMonitor::default();
     let client = connect(&monitor).await?;
-    check_version(&client).await?;
+    version::check(&client).await?;
     let registry = Registry::new(registry_config(&configuration, trusted_ca.as_deref()))
         .map_err(|error| ControllerError::Registry(error.to_string()))?;
 
@@ -159,7 +161,11 @@ pub async fn run(arguments: ControllerArguments) -> Result<(), ControllerError> 
     let keeping = tokio::spawn(keeper.keep(async move { released.cancelled().await }));
 
     let cluster = Cluster::new(client.clone(), leadership.clone(), &arguments.identity);
-    let metrics = Metrics::new(Counted { writes: cluster.writes(), undecodable: cluster.undecodable() });
+    let metrics = Metrics::new(Counted {
+        writes: cluster.writes(),
+        undecodable: cluster.undecodable(),
+        refused_watches: monitor.refused_count(),
+    });
     let health = Health::new(monitor);
     let servers = serve_operator(arguments.health_address, arguments.metrics_address, health.clone(), metrics.clone());
     let shared = Shared {
@@ -171,43 +177,26 @@ pub async fn run(arguments: ControllerArguments) -> Result<(), ControllerError> 
     };
     health.set_ready(true);
     let work = async {
-        leadership.acquired().await;
-        info!(version = env!("CARGO_PKG_VERSION"), "reconciling");
-        controllers(shared, configuration, trusted_ca, Scanner::new(registry)).await;
+        if led(&mut leadership, &stop).await {
+            info!(version = env!("CARGO_PKG_VERSION"), "reconciling");
+            controllers(shared, configuration, trusted_ca, Scanner::new(registry)).await;
+        }
     };
-    tokio::pin!(work);
-    let ended = tokio::select! {
-        signal = stop_signal() => signal,
-        broken = servers => broken.map_err(ControllerError::from),
-        () = &mut work => Ok(()),
+    let told = async {
+        let ended = tokio::select! {
+            () = signals.asked() => Ok(()),
+            broken = servers => broken.map_err(ControllerError::from),
+        };
+        health.set_ready(false);
+        stop.cancel();
+        ended
     };
-    stop.cancel();
-    health.set_ready(false);
-    if timeout(GRACE, &mut work).await.is_err() {
-        warn!("some reconciles did not end in time; the next operator goes on from what they left");
-    }
+    let ended = until_told(work, told).await;
     lease_stop.cancel();
     if keeping.await.is_err() {
         warn!("the lease was not given back; it runs out by itself");
     }
     ended
-}
-
-/// Resolves when TERM or INT arrives, or when signals can't be received at all.
-pub async fn stop_asked() {
-    if let Err(error) = stop_signal().await {
-        tracing::error!(%error, "stopping");
-    }
-}
-
-async fn stop_signal() -> Result<(), ControllerError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(ControllerError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ControllerError::Signals)?;
-    tokio::select! {
-        _ = terminate.recv() => info!("TERM: stopping"),
-        _ = interrupt.recv() => info!("INT: stopping"),
-    }
-    Ok(())
 }
 
 fn read_trusted_ca(configuration: &Configuration) -> Result<Option<String>, ControllerError> {
@@ -231,16 +220,6 @@ fn registry_config(configuration: &Configuration, trusted_ca: Option<&str>) -> R
     }
 }
 
-async fn check_version(client: &Client) -> Result<(), ControllerError> {
-    let version = client.apiserver_version().await.map_err(|error| ControllerError::Version(Box::new(error)))?;
-    let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
-    let minor: u32 = digits.parse().unwrap_or(0);
-    if version.major == "1" && minor < OLDEST_KUBERNETES {
-        return Err(ControllerError::TooOld { found: version.git_version });
-    }
-    Ok(())
-}
-
 /// Runs the controllers of all resources in all watched namespaces until told to stop.
 async fn controllers(shared: Shared, configuration: Configuration, trusted_ca: Option<String>, scanner: Scanner) {
     let releases = Arc::new(Releases::new(scanner, &configuration, trusted_ca.as_deref()));
@@ -250,14 +229,14 @@ async fn controllers(shared: Shared, configuration: Configuration, trusted_ca: O
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
     };
-    let all = namespaces.iter().map(|namespace| {
+    let all = namespaces.iter().flat_map(|namespace| {
         let namespace = namespace.as_deref();
-        futures::future::join(
-            release_controller(shared.clone(), Arc::clone(&releases), namespace),
-            run_controller(shared.clone(), Arc::clone(&runs), namespace),
-        )
+        [
+            release_controller(shared.clone(), Arc::clone(&releases), namespace).boxed_local(),
+            run_controller(shared.clone(), Arc::clone(&runs), namespace).boxed_local(),
+        ]
     });
-    futures::future::join_all(all).await;
+    all_of(all.collect(), &shared.stop).await;
 }
 
 async fn release_controller(shared: Shared, releases: Arc<Releases>, namespace: Option<&str>) {

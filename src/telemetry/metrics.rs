@@ -7,6 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -41,6 +42,8 @@ pub struct Counted {
     pub writes: Counter,
     /// Objects of lists that could not be decoded.
     pub undecodable: Counter,
+    /// Watches that the API server refuses now.
+    pub refused_watches: Gauge,
 }
 
 /// The operator's metrics.
@@ -71,6 +74,11 @@ impl Metrics {
             "undecodable_objects",
             "Objects of lists that could not be decoded and were passed over",
             counted.undecodable,
+        );
+        registry.register(
+            "refused_watches",
+            "Watches that the API server refuses: a right is missing, or a definition",
+            counted.refused_watches,
         );
         Self { registry: Arc::new(registry), reconciles, durations }
     }
