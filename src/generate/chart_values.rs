@@ -175,6 +175,10 @@ pub struct NetworkPolicyValues {
     pub enabled: bool,
     /// Who may read metrics: the `from` peers of a NetworkPolicy. Empty: every pod of the cluster.
     pub metrics_from: Vec<Value>,
+    /// Ports on which the API server is reached: its Service's, and those on which it listens. The artifact store reads
+    /// there the keys by which it knows whose token an upload carries.
+    #[schemars(length(min = 1, max = 16), inner(range(min = 1, max = 65535)))]
+    pub api_server_ports: Vec<u16>,
 }
 
 /// Something that can be switched on.

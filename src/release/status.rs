@@ -115,6 +115,11 @@ pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> 
         (None, Some(revision)) => format!("{} runs", revision.data.target.version),
         (None, None) => "nothing was delivered yet".to_owned(),
     };
+    // What there is to know about how it runs, for as long as it runs so.
+    let delivered = || match observed.current().and_then(schedulers) {
+        Some(warning) => format!("{runs}; {warning}"),
+        None => runs.clone(),
+    };
     let ready = |verdict, reason, message: String| Statement::new(types::READY, verdict, reason, message);
     let pending = |reason, message: &str| Statement::new(types::UPDATE_PENDING, Verdict::True, reason, message);
     let none_pending =
@@ -132,7 +137,7 @@ pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> 
             let update =
                 waiting.as_ref().map_or_else(none_pending, |waiting| pending(waiting.reason, &waiting.message));
             if satisfied {
-                vec![ready(Verdict::True, "Delivered", runs), update]
+                vec![ready(Verdict::True, "Delivered", delivered()), update]
             } else {
                 let message = format!("{runs}, which is not what the specification asks for");
                 vec![ready(Verdict::Unknown, "Pending", message.clone()), update, reconciling("Pending", &message)]
@@ -141,7 +146,7 @@ pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> 
         Situation::Preparing { step, message } => {
             let reason = step_reason(*step);
             if satisfied {
-                vec![ready(Verdict::True, "Delivered", runs), pending(reason, message)]
+                vec![ready(Verdict::True, "Delivered", delivered()), pending(reason, message)]
             } else {
                 in_work(reason, message)
             }
@@ -149,14 +154,14 @@ pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> 
         Situation::Changing { reason, message, .. } => in_work(reason, message),
         Situation::Waiting { reason, message, .. } => {
             if satisfied {
-                vec![ready(Verdict::True, "Delivered", runs), pending(reason, message)]
+                vec![ready(Verdict::True, "Delivered", delivered()), pending(reason, message)]
             } else {
                 in_work(reason, message)
             }
         }
         Situation::NeedsPerson { reason, message } => {
             if satisfied {
-                vec![ready(Verdict::True, "Delivered", runs), pending(reason, message)]
+                vec![ready(Verdict::True, "Delivered", delivered()), pending(reason, message)]
             } else {
                 vec![ready(Verdict::False, reason, message.clone()), pending(reason, message)]
             }
@@ -171,6 +176,18 @@ pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> 
     told.extend(registry_reachable(observed));
     told.push(quarantine(observed));
     told
+}
+
+/// The app sends scheduled e-mails from a scheduler inside of every pod.
+#[must_use]
+pub fn schedulers(revision: &Revision) -> Option<String> {
+    let of_app = |body: &&serde_json::Value| ObjectKind::of(body) == Some(ObjectKind::Deployment);
+    let pods = revision.data.manifests.iter().find(of_app).map_or(1, deployment_replicas);
+    (pods > 1).then(|| {
+        format!(
+            "each of its {pods} pods runs the app's scheduler, so scheduled e-mails are sent {pods} times (values.replicaCount)"
+        )
+    })
 }
 
 fn in_work(reason: &'static str, message: &str) -> Vec<Statement> {

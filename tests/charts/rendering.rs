@@ -287,6 +287,9 @@ fn values_with_unknown_keys_or_wrong_types_are_refused_by_name() {
         (CHART, "artifacts.enabled=maybe", "/artifacts/enabled"),
         (CHART, "config.limits.jobz=1", "jobz"),
         (CHART, "image.digest=latest", "/image/digest"),
+        (CHART, "networkPolicy.apiServerPorts={}", "/networkPolicy/apiServerPorts"),
+        (CHART, "networkPolicy.apiServerPorts={443,65536}", "/networkPolicy/apiServerPorts/1"),
+        (CHART, "networkPolicy.apiServerPorts={https}", "/networkPolicy/apiServerPorts/0"),
         (CHART, "config.watchNamespaces={a}", "write watchNamespaces at the top level"),
         (CHART, "metrics.enabled=false,metrics.serviceMonitor.enabled=true", "serviceMonitor needs metrics.enabled"),
         (CHART, "artifacts.replicas=2", "needs artifacts.s3.bucket"),
@@ -307,6 +310,64 @@ fn values_with_unknown_keys_or_wrong_types_are_refused_by_name() {
         let error = refusal(chart, &[set]);
         assert!(error.contains(words), "{chart} {set}: {error}");
     }
+}
+
+#[test]
+fn a_service_monitor_is_rendered_when_asked_for_and_finds_the_metrics() {
+    const MONITOR: &str = "ServiceMonitor timetracker-system/timetracker-operator";
+    assert!(!render(&[]).contains_key(MONITOR), "it needs definitions that not every cluster has");
+    let objects = render(&[
+        "metrics.serviceMonitor.enabled=true",
+        "metrics.serviceMonitor.interval=15s",
+        "metrics.serviceMonitor.labels.release=prometheus",
+    ]);
+    let monitor = &objects[MONITOR];
+    assert_eq!(monitor["apiVersion"], "monitoring.coreos.com/v1");
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    assert_eq!(monitor["spec"]["endpoints"], json!([{ "port": "metrics", "path": "/metrics", "interval": "15s" }]));
+    let service = &objects["Service timetracker-system/timetracker-operator-metrics"];
+    assert_eq!(service["spec"]["ports"][0]["name"], "metrics");
+    let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    assert!(!wanted.is_empty());
+    for (key, value) in wanted {
+        assert_eq!(&service["metadata"]["labels"][key], value, "{key}");
+    }
+}
+
+#[test]
+fn the_artifact_store_reaches_the_api_server_on_the_ports_that_are_named() {
+    let ports = |sets: &[&str]| -> Vec<i64> {
+        let policy = &render(sets)["NetworkPolicy timetracker-system/timetracker-artifacts"];
+        let rules = policy["spec"]["egress"].as_array().unwrap();
+        assert_eq!(rules.len(), 1);
+        let ports = rules[0]["ports"].as_array().unwrap();
+        ports.iter().map(|port| port["port"].as_i64().unwrap()).filter(|port| *port != 53).collect()
+    };
+    assert_eq!(ports(&[]), [443, 6443]);
+    assert_eq!(ports(&["networkPolicy.apiServerPorts={443,16443}"]), [443, 16443]);
+}
+
+/// What Helm says after an installation. Without a cluster it does not, so a copy of the chart renders it as an object.
+fn notes(chart: &str, sets: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("chart");
+    let mut command = Command::new("cp");
+    command.args(["--recursive", chart]).arg(&copy);
+    tools::run(command).unwrap();
+    std::fs::rename(copy.join("templates/NOTES.txt"), copy.join("notes")).unwrap();
+    let shown = "{notes: {{ tpl (.Files.Get \"notes\") . | toJson }}, kind: Notes, metadata: {name: shown}}";
+    std::fs::write(copy.join("templates/shown.yaml"), shown).unwrap();
+    let rendered = objects(&tools::helm_template("site", copy.to_str().unwrap(), "default", sets));
+    rendered["Notes /shown"]["notes"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_release_chart_warns_of_more_than_one_replica() {
+    let notes = |sets: &[&str]| notes("charts/timetracker", sets);
+    assert!(notes(&[]).contains("wait timetrackerrelease/site") && !notes(&[]).contains("WARNING"));
+    assert!(!notes(&["values.replicaCount=1"]).contains("WARNING"));
+    let warned = notes(&["values.replicaCount=3"]);
+    assert!(warned.contains("WARNING: values.replicaCount is 3"), "{warned}");
 }
 
 #[test]

@@ -239,6 +239,7 @@ impl World {
         let pod_key = ("Pod".to_owned(), "web".to_owned());
         let Some(mut live) = self.objects.get(&key).cloned() else { return };
         let template = live["spec"]["template"].clone();
+        let pods = live["spec"]["replicas"].as_i64().unwrap_or(1);
         let wanted = template["metadata"]["annotations"].clone();
         let stands = self.get("Pod", "web").is_some_and(|pod| pod["metadata"]["annotations"] == wanted);
         if !stands {
@@ -263,8 +264,8 @@ impl World {
         if self.full_node && pod.get("status").is_none() {
             pod["status"] = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
                 "reason": "Unschedulable", "message": "0/1 nodes are available"}]});
-            live["status"] = json!({"observedGeneration": live["metadata"]["generation"], "replicas": 1,
-                "updatedReplicas": 1});
+            live["status"] = json!({"observedGeneration": live["metadata"]["generation"], "replicas": pods,
+                "updatedReplicas": pods});
             self.objects.insert(key, live);
             return;
         }
@@ -275,9 +276,9 @@ impl World {
         };
         pod["status"] = json!({"phase": "Running", "containerStatuses": [{"name": names::APP_CONTAINER, "image": "",
             "imageID": "", "ready": serves, "restartCount": restarts, "state": state}]});
-        let count = i64::from(serves);
-        live["status"] = json!({"observedGeneration": live["metadata"]["generation"], "replicas": 1,
-            "updatedReplicas": 1, "readyReplicas": count, "availableReplicas": count});
+        let count = if serves { pods } else { 0 };
+        live["status"] = json!({"observedGeneration": live["metadata"]["generation"], "replicas": pods,
+            "updatedReplicas": pods, "readyReplicas": count, "availableReplicas": count});
         self.objects.insert(key, live);
     }
 }

@@ -65,10 +65,22 @@ fn a_version_without_a_new_revision_is_only_rolled_out() {
     world.push("5.1.1", image("5.1.1", "one", 1));
     settle(&mut world);
     assert_eq!((current(&world).as_deref(), migrations(&world)), (Some("5.1.1"), 1));
-    assert!(
-        !world.created.keys().any(|(kind, name)| kind == "Job" && name.contains("migrate") && name > &String::new())
-            || world.created.keys().filter(|(kind, name)| kind == "Job" && name.contains("migrate")).count() == 1
-    );
+    let migrations = world.created.keys().filter(|(kind, name)| kind == "Job" && name.contains("migrate"));
+    assert_eq!(migrations.count(), 1, "that of 5.1.0");
+}
+
+#[test]
+fn more_than_one_replica_is_delivered_with_a_word_of_warning() {
+    let mut world = delivered();
+    let message = |world: &World| {
+        let conditions = world.release().status.unwrap().conditions;
+        conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap().message
+    };
+    assert_eq!(message(&world), "5.1.0 runs");
+    world.change_release(|release| release["spec"]["values"] = json!({"replicaCount": 3}));
+    settle(&mut world);
+    assert_eq!(ready(&world), yes("Delivered"));
+    assert!(message(&world).contains("scheduled e-mails are sent 3 times"), "{}", message(&world));
 }
 
 #[test]
