@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::cluster::choice::OWN_LABEL;
 use crate::host::{run, wait};
 
 /// Who applies: the owner of the fields in server-side apply.
@@ -55,11 +56,32 @@ impl<'a> Kubectl<'a> {
         run::output(self.cluster.kubectl().args(["get", "--raw", path]))
     }
 
+    /// A namespace of this name, which is ours.
+    ///
+    /// # Errors
+    /// When there is somebody else's.
+    pub fn own_namespace(&self, name: &str) -> Result<()> {
+        self.refuse_foreign(name)?;
+        let labels = json!({OWN_LABEL: "true"});
+        self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
+    }
+
+    /// The embedded cluster is ours as a whole; in another, a namespace of our name may be anybody's.
+    fn refuse_foreign(&self, name: &str) -> Result<()> {
+        match self.get("namespace", "", name)? {
+            Some(existing) if self.cluster.gateway().is_none() && !is_ours(&existing) => bail!(
+                "namespace {name} exists and was not made by this program, which would change or delete what is in it; remedy: choose another context, or rename that namespace. If it is left over from an earlier try: kubectl label namespace {name} {OWN_LABEL}=true"
+            ),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// An empty namespace of this name, whatever was in it before.
     ///
     /// # Errors
-    /// When the old one does not go away.
+    /// When there is somebody else's, or the old one does not go away.
     pub fn fresh_namespace(&self, name: &str) -> Result<()> {
+        self.refuse_foreign(name)?;
         let mut delete = self.cluster.kubectl();
         delete.args(["delete", "namespace", name, "--ignore-not-found", "--wait=false"]);
         run::output(&mut delete)?;
@@ -69,6 +91,24 @@ impl<'a> Kubectl<'a> {
                 "namespace {name} is still being deleted after 3 min; see kubectl get namespace {name} --output=yaml"
             );
         }
-        self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+        self.own_namespace(name)
+    }
+}
+
+fn is_ours(namespace: &Value) -> bool {
+    namespace["metadata"]["labels"][OWN_LABEL] == "true"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_without_our_label_is_somebody_elses() {
+        let labelled = |labels: Value| json!({"metadata": {"name": "timetracker-demo", "labels": labels}});
+        assert!(is_ours(&labelled(json!({OWN_LABEL: "true"}))));
+        assert!(!is_ours(&labelled(json!({OWN_LABEL: "false"}))));
+        assert!(!is_ours(&labelled(json!({"team": "time"}))));
+        assert!(!is_ours(&json!({"metadata": {"name": "timetracker-demo"}})));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::host::progress::Progress;
-use crate::host::run;
+use crate::host::{checks, run};
 use crate::images::catalogue::{Catalogue, Name};
 use crate::images::registry::Registry;
 use crate::kubectl::Kubectl;
@@ -40,6 +40,9 @@ impl Images {
     /// # Errors
     /// When an image can't be made.
     pub fn push(cluster: &Cluster, progress: &Progress) -> Result<Self> {
+        // The embedded cluster was made on such a machine; for another one this is the first to ask.
+        checks::root()?;
+        checks::debian()?;
         let catalogue = Catalogue::open(cluster.registry_push_host(), false)?;
         let registry = Registry::new()?;
         let names = catalogue.select(&[])?;
@@ -144,7 +147,7 @@ pub fn install(cluster: &Cluster, images: &Images) -> Result<()> {
 /// When Helm fails, or the operator does not become ready.
 pub fn install_with(cluster: &Cluster, values: &Value) -> Result<()> {
     let kubectl = Kubectl::new(cluster);
-    kubectl.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))?;
+    kubectl.own_namespace(NAMESPACE)?;
     let bundle = fs::read_to_string(HOST_BUNDLE).with_context(|| format!("reading {HOST_BUNDLE}"))?;
     kubectl.apply(&json!({
         "apiVersion": "v1", "kind": "ConfigMap",

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::Told;
 use crate::cluster::Cluster;
-use crate::cluster::choice::{ChoiceArguments, OWN_LABEL};
+use crate::cluster::choice::{ChoiceArguments, ClusterChoice, OWN_LABEL};
 use crate::host::progress::{Progress, seconds};
 use crate::kubectl::Kubectl;
 use crate::operator::{self, Images};
@@ -50,7 +50,10 @@ pub fn main(arguments: &Arguments) -> Result<()> {
     match outcome {
         Ok(()) => {
             println!("Everything above was shown in {}. To look further:\n", seconds(progress.elapsed()));
-            println!("  export KUBECONFIG=$(cargo xtask cluster kubeconfig)");
+            // Another cluster is that of the current context already.
+            if arguments.cluster.cluster == ClusterChoice::Embedded {
+                println!("  export KUBECONFIG=$(cargo xtask cluster kubeconfig)");
+            }
             println!("  kubectl describe timetrackerrelease {SITE} --namespace {NAMESPACE}");
             println!("  kubectl get timetracker,jobs,pods --namespace {NAMESPACE}");
             println!("  kubectl logs deployment/{} --namespace {}", operator::RELEASE, operator::NAMESPACE);

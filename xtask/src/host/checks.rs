@@ -22,7 +22,7 @@ pub fn root() -> Result<()> {
         return Ok(());
     }
     bail!(
-        "the embedded cluster starts containers and changes the network, so it needs root; remedy: run the same command with sudo -E, or use --cluster current"
+        "images are made from packages, and the embedded cluster starts containers and changes the network, so this needs root; remedy: run the same command with sudo -E"
     )
 }
 
@@ -33,7 +33,7 @@ pub fn debian() -> Result<()> {
         return Ok(());
     }
     bail!(
-        "the embedded cluster takes containerd and its companions from Debian packages and this is not Debian 12 or alike; remedy: use a Debian 12 machine, or --cluster current"
+        "images, containerd and its companions are made from Debian packages and this is not Debian 12 or alike; remedy: use a Debian 12 machine"
     )
 }
 
