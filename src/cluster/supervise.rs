@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use tokio::time::Instant;
 
 /// A reconcile panicked.
 #[derive(Debug, thiserror::Error)]
@@ -27,10 +28,16 @@ pub async fn supervised<T>(reconcile: impl Future<Output = T>) -> Result<T, Pani
     AssertUnwindSafe(reconcile).catch_unwind().await.map_err(|payload| Panicked(words(payload.as_ref())))
 }
 
+/// After this long without another failure an object was deleted, or is fine: twice the longest wait, and the rest.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// So many objects may fail before those are looked for that can be forgotten.
+const MANY: usize = 256;
+
 /// Waiting times after failures, by object: 1 s, doubled up to 2 min, forgotten after a success.
 #[derive(Debug, Default)]
 pub struct Backoff<K> {
-    failures: Mutex<HashMap<K, u32>>,
+    /// How often each failed in a row, and when last.
+    failures: Mutex<HashMap<K, (u32, Instant)>>,
 }
 
 impl<K: Eq + Hash> Backoff<K> {
@@ -42,9 +49,13 @@ impl<K: Eq + Hash> Backoff<K> {
     /// How long to wait after one more failure of `key`.
     pub fn failed(&self, key: K) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key).or_insert(0);
+        let now = Instant::now();
+        if failures.len() >= MANY {
+            failures.retain(|_, (_, last)| now.saturating_duration_since(*last) < FORGOTTEN);
+        }
+        let (count, last) = failures.entry(key).or_insert((0, now));
         let wait = Duration::from_secs(1 << (*count).min(7)).min(Duration::from_secs(120));
-        *count = count.saturating_add(1);
+        (*count, *last) = (count.saturating_add(1), now);
         wait
     }
 }
@@ -67,5 +78,18 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
         backoff.succeeded(&"a");
         assert_eq!(backoff.failed("a").as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn objects_that_failed_and_were_deleted_are_forgotten_in_the_end() {
+        let backoff = Backoff::default();
+        for round in 0..10 {
+            for object in 0..2 * MANY {
+                backoff.failed((round, object));
+            }
+            tokio::time::advance(FORGOTTEN).await;
+        }
+        let known = backoff.failures.lock().unwrap().len();
+        assert_eq!(known, 2 * MANY);
     }
 }

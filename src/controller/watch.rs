@@ -1,6 +1,6 @@
 //! One controller per resource: what is watched, and what stands around each reconcile.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -131,7 +131,7 @@ pub(super) async fn drive<K, E, F>(
     let guard = Arc::new(Guard::<K> {
         shared,
         backoff: Backoff::default(),
-        told: Mutex::default(),
+        told: Told::default(),
         kind: std::marker::PhantomData,
     });
     let reconcile = Arc::new(reconcile);
@@ -158,9 +158,29 @@ pub(super) async fn drive<K, E, F>(
 struct Guard<K> {
     shared: Shared,
     backoff: Backoff<(String, String)>,
-    /// Undecodable objects whose status says so already, by uid and generation.
-    told: Mutex<HashSet<(String, i64)>>,
+    told: Told,
     kind: std::marker::PhantomData<K>,
+}
+
+/// Undecodable objects whose status says so already: the generation that it speaks of, by uid.
+#[derive(Debug, Default)]
+struct Told(Mutex<HashMap<String, i64>>);
+
+/// So many are remembered. Were there more, all would be told once again: deleted ones must not stay for ever.
+const TOLD: usize = 1024;
+
+impl Told {
+    fn knows(&self, uid: &str, generation: i64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid) == Some(&generation)
+    }
+
+    fn remember(&self, uid: String, generation: i64) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= TOLD {
+            told.clear();
+        }
+        told.insert(uid, generation);
+    }
 }
 
 impl<K: Reconciled> Guard<K> {
@@ -222,9 +242,8 @@ impl<K: Reconciled> Guard<K> {
 
     /// Says in the object's own status that it can't be read, once per generation.
     async fn tell_undecodable(&self, object: &DeserializeGuard<K>, key: &(String, String), cause: &str) {
-        let generation = object.meta().generation.unwrap_or_default();
-        let told = (object.uid().unwrap_or_default(), generation);
-        if self.told.lock().unwrap_or_else(PoisonError::into_inner).contains(&told) {
+        let (uid, generation) = (object.uid().unwrap_or_default(), object.meta().generation.unwrap_or_default());
+        if self.told.knows(&uid, generation) {
             return;
         }
         warn!(error = cause, "the object can't be decoded");
@@ -238,10 +257,27 @@ impl<K: Reconciled> Guard<K> {
         let status = serde_json::json!({ "observedGeneration": generation, "conditions": conditions });
         let write = Write::Status { target: Target::of::<K>(&key.0, &key.1), status };
         match self.shared.cluster.act(&write).await {
-            Ok(()) => {
-                self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(told);
-            }
+            Ok(()) => self.told.remember(uid, generation),
             Err(error) => warn!(%error, "the status of an undecodable object could not be written"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_undecodable_object_is_told_once_per_generation_and_not_remembered_for_ever() {
+        let told = Told::default();
+        assert!(!told.knows("a", 1));
+        told.remember("a".to_owned(), 1);
+        assert!(told.knows("a", 1) && !told.knows("a", 2));
+        told.remember("a".to_owned(), 2);
+        assert!(told.knows("a", 2));
+        for number in 0..TOLD * 3 {
+            told.remember(format!("object {number}"), 1);
+        }
+        assert!(told.0.lock().unwrap_or_else(PoisonError::into_inner).len() <= TOLD);
     }
 }

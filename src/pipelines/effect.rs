@@ -143,9 +143,14 @@ pub enum Effect {
     },
 }
 
-/// How an annotation's value is written.
-fn text<T: serde::Serialize>(value: &T) -> Value {
-    serde_json::to_string(value).unwrap_or_default().into()
+/// How the value of an annotation of `object` is written.
+fn text<T: serde::Serialize>(object: &str, value: &T) -> Result<Value, ManifestError> {
+    let written = serde_json::to_string(value).map_err(|source| ManifestError::Json {
+        kind: "annotation of".to_owned(),
+        name: object.to_owned(),
+        source,
+    })?;
+    Ok(written.into())
 }
 
 impl Effect {
@@ -194,7 +199,7 @@ impl Effect {
             },
             Self::Wait(mark) => of_run(json!({
                 "labels": { names::WAITING_LABEL: "true" },
-                "annotations": { names::WAITING_ANNOTATION: text(mark) },
+                "annotations": { names::WAITING_ANNOTATION: text(run, mark)? },
             })),
             Self::Proceed => of_run(json!({
                 "labels": { names::WAITING_LABEL: null },
@@ -205,25 +210,28 @@ impl Effect {
             Self::EndPod { pod, stop } => {
                 let mut patch = json!({ "spec": { "activeDeadlineSeconds": 1 } });
                 if let (Some(stop), Some(map)) = (stop, patch.as_object_mut()) {
-                    map.insert("metadata".to_owned(), json!({ "annotations": { names::STOP_ANNOTATION: text(stop) } }));
+                    map.insert(
+                        "metadata".to_owned(),
+                        json!({ "annotations": { names::STOP_ANNOTATION: text(pod, stop)? } }),
+                    );
                 }
                 Write::Merge { target: Target::of::<Pod>(namespace, pod), patch }
             }
             Self::Suspend { job, stop } => Write::Merge {
                 target: Target::of::<Job>(namespace, job),
                 patch: json!({
-                    "metadata": { "annotations": { names::STOP_ANNOTATION: text(stop) } },
+                    "metadata": { "annotations": { names::STOP_ANNOTATION: text(job, stop)? } },
                     "spec": { "suspend": true },
                 }),
             },
             Self::Lose { job, loss } => Write::Merge {
                 target: Target::of::<Job>(namespace, job),
-                patch: json!({ "metadata": { "annotations": { names::LOSS_ANNOTATION: text(loss) } } }),
+                patch: json!({ "metadata": { "annotations": { names::LOSS_ANNOTATION: text(job, loss)? } } }),
             },
             Self::Record { job, result } => Write::Merge {
                 target: Target::of::<Job>(namespace, job),
                 patch: json!({ "metadata": {
-                    "annotations": { names::RESULT_ANNOTATION: text(result) },
+                    "annotations": { names::RESULT_ANNOTATION: text(job, result)? },
                     "labels": { names::FINISHED_LABEL: "true" },
                 } }),
             },
@@ -231,10 +239,11 @@ impl Effect {
             Self::Unclaim { claim } => Write::Delete { target: Target::of::<ConfigMap>(namespace, claim), uid: None },
             Self::RecordClaim { claim, result } => Write::Merge {
                 target: Target::of::<ConfigMap>(namespace, claim),
-                patch: json!({ "metadata": { "annotations": { names::RESULT_ANNOTATION: text(result) } } }),
+                patch: json!({ "metadata": { "annotations": { names::RESULT_ANNOTATION: text(claim, result)? } } }),
             },
             Self::Finish { resource_version, finalizers, pipeline, outcome } => {
-                let annotations = json!({ names::OUTCOME_ANNOTATION: text(outcome), names::WAITING_ANNOTATION: null });
+                let annotations =
+                    json!({ names::OUTCOME_ANNOTATION: text(run, outcome)?, names::WAITING_ANNOTATION: null });
                 let labels = json!({
                     names::FINISHED_LABEL: "true",
                     names::PIPELINE_LABEL: pipeline,

@@ -26,7 +26,7 @@ async fn needs_in_a_circle_are_refused_before_the_first_job() {
             { "name": "b", "needs": ["a"], "run": "true" },
         ]);
         begin(&stage, pipeline(jobs), json!({})).await;
-        fails_saying(&stage, &["needs"]).await;
+        fails_saying(&stage, &["needs go round in a circle", "a → b → a"]).await;
         assert!(stage.kubectl(&["get", "jobs", "--output=name"]).trim().is_empty());
     })
     .await;

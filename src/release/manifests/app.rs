@@ -44,7 +44,7 @@ pub fn application(site: &Site<'_>, values: &Values, target: &Target) -> Result<
     if let Some(ingress) = ingress(site, values) {
         objects.push(hashed(&ingress)?);
     }
-    objects.push(hashed(&deployment(site, values, target))?);
+    objects.push(hashed(&deployment(site, values, target)?)?);
     Ok(objects)
 }
 
@@ -150,7 +150,7 @@ fn ingress(site: &Site<'_>, values: &Values) -> Option<Ingress> {
     })
 }
 
-fn deployment(site: &Site<'_>, values: &Values, target: &Target) -> Deployment {
+fn deployment(site: &Site<'_>, values: &Values, target: &Target) -> Result<Deployment, ManifestError> {
     let rollout = site.spec.rollout.clone().unwrap_or_default();
     let soak = rollout.soak.map_or(60, |soak| whole_seconds(soak.length()));
     let timeout = rollout.timeout.map_or(600, |timeout| whole_seconds(timeout.length())).max(10);
@@ -161,14 +161,19 @@ fn deployment(site: &Site<'_>, values: &Values, target: &Target) -> Deployment {
         metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
         spec: Some(pod(site, values, target, timeout)),
     };
-    let hash = Digest::of(serde_json::to_string(&template).unwrap_or_default().as_bytes());
+    let written = serde_json::to_string(&template).map_err(|source| ManifestError::Json {
+        kind: "Deployment".to_owned(),
+        name: site.name.to_owned(),
+        source,
+    })?;
+    let hash = Digest::of(written.as_bytes());
     let mut annotations = values.pod_annotations.clone();
     annotations.insert(DIGEST_ANNOTATION.to_owned(), target.digest.to_string());
     annotations.insert(TEMPLATE_ANNOTATION.to_owned(), hash.short().to_owned());
     if let Some(metadata) = template.metadata.as_mut() {
         metadata.annotations = Some(annotations);
     }
-    Deployment {
+    Ok(Deployment {
         metadata: site.metadata(site.name, APP_COMPONENT),
         spec: Some(DeploymentSpec {
             replicas: Some(values.replica_count.unwrap_or(1)),
@@ -182,7 +187,7 @@ fn deployment(site: &Site<'_>, values: &Values, target: &Target) -> Deployment {
             ..DeploymentSpec::default()
         }),
         status: None,
-    }
+    })
 }
 
 fn whole_seconds(length: std::time::Duration) -> i32 {
