@@ -220,7 +220,7 @@ fn a_job_finds_its_environment_read_only_and_on_its_search_paths() {
     });
     let (pod, _) = pod(&pipeline, "unit");
     let order: Vec<&str> = containers(&pod).into_iter().map(|container| container.name.as_str()).collect();
-    assert_eq!(order, ["source", "environment", "job"]);
+    assert_eq!(order, ["source", "environment", "collector", "job"]);
     let main = pod.containers.first().unwrap();
     assert_eq!(main.image.as_deref(), Some("docker.io/library/python:3.11-slim"));
     assert_eq!(variable(main, "PYTHONPATH"), Some("src:/timetracker/environment"));
@@ -373,7 +373,7 @@ fn an_image_that_is_there_is_used_as_it_is() {
     let outputs = [("platform", "amd64"), ("hash", HASH), ("image", image.as_str())];
     let (pod, _) = pod_with(&simple(), "unit", Some(IMAGES), &outputs);
     let order: Vec<&str> = containers(&pod).into_iter().map(|container| container.name.as_str()).collect();
-    assert_eq!(order, ["source", "job"], "nothing is brought");
+    assert_eq!(order, ["source", "collector", "job"], "nothing is brought");
     let main = pod.containers.first().unwrap();
     assert_eq!(main.image.as_deref(), Some(image.as_str()));
     assert_eq!(variable(main, "PYTHONPATH"), Some("/timetracker/environment"));
