@@ -310,6 +310,10 @@ fn of_exit(
         return JobResult::failed(FailureClass::Configuration, &text);
     }
     if exec.is_some_and(|exec| exec.terminated) {
+        if pod.metadata.deletion_timestamp.is_some() {
+            // Whatever the clocks say: what was told to terminate in a pod that is being deleted was deleted.
+            return of_loss(&Lost::of(Loss::Deleted, Some(pod)));
+        }
         let text = format!("told to terminate by someone else than the operator, exit code {}", end.exit_code);
         return JobResult::failed(FailureClass::Infrastructure, &text);
     }
