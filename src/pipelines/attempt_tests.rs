@@ -119,11 +119,13 @@ fn a_pod_that_its_deadline_ended_tells_how_its_command_ended(
 }
 
 /// The end was written down with an earlier second than the deletion.
-#[test]
-fn what_was_told_to_terminate_in_a_pod_that_is_being_deleted_was_deleted() {
-    let report = json!({"exitCode": 143, "timedOut": false, "terminated": true, "seconds": 1,
+#[rstest]
+#[case(143)]
+#[case(0)]
+fn what_was_told_to_terminate_in_a_pod_that_is_being_deleted_was_deleted(#[case] code: i32) {
+    let report = json!({"exitCode": code, "timedOut": false, "terminated": true, "seconds": 1,
         "memoryPeak": null, "logBytes": 0});
-    let mut pod = pod("Failed", ended(143, "Error", &report.to_string()), json!({}));
+    let mut pod = pod("Failed", ended(code, "Error", &report.to_string()), json!({}));
     let told = result(judge(&job(json!({})), Some(&pod), &expected(true, false), at(20)));
     assert_eq!(told.failure, Some(FailureClass::Infrastructure));
     pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(131)));

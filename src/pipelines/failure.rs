@@ -56,6 +56,8 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
     let stopped = stop.filter(|stop| end.finished.is_none_or(|finished| finished.as_second() >= stop.at.as_second()));
     let result = match stopped {
         Some(stop) => stop.result(),
+        // Whatever the command made of it: a script may trap TERM and end with 0.
+        None if exec.as_ref().is_some_and(|exec| exec.terminated) => of_termination(end, pod, expected),
         None if expected.resolves => of_resolve(end),
         None if expected.publishes => of_publishing(end),
         None if end.exit_code == 0 && expected.environment && is_known(pod) => JobResult::succeeded(),
@@ -299,8 +301,7 @@ fn of_exit(
         return JobResult::failed(FailureClass::OutOfMemory, &text);
     }
     if exec.is_some_and(|exec| exec.timed_out) || was_ended_by_deadline(end, exec, pod, expected) {
-        let text = format!("stopped after its timeout of {} s; raise timeout", expected.timeout.as_secs());
-        return JobResult::failed(FailureClass::DeadlineExceeded, &text);
+        return over_time(expected);
     }
     if end.reason == "ContainerStatusUnknown" {
         return JobResult::failed(FailureClass::NodeLost, "the node lost track of the container");
@@ -308,14 +309,6 @@ fn of_exit(
     if ["StartError", "ContainerCannotRun"].contains(&end.reason.as_str()) {
         let text = format!("the container could not start: {}", end.message);
         return JobResult::failed(FailureClass::Configuration, &text);
-    }
-    if exec.is_some_and(|exec| exec.terminated) {
-        if pod.metadata.deletion_timestamp.is_some() {
-            // Whatever the clocks say: what was told to terminate in a pod that is being deleted was deleted.
-            return of_loss(&Lost::of(Loss::Deleted, Some(pod)));
-        }
-        let text = format!("told to terminate by someone else than the operator, exit code {}", end.exit_code);
-        return JobResult::failed(FailureClass::Infrastructure, &text);
     }
     if expected.migration {
         return of_check(report.and_then(|report| report.migration.as_ref()), end.exit_code);
@@ -335,14 +328,29 @@ fn of_exit(
     }
 }
 
+/// The result of a command whose agent was told to terminate, and not by the operator.
+fn of_termination(end: &ContainerEnd, pod: &Pod, expected: &Expectations) -> JobResult {
+    if pod.metadata.deletion_timestamp.is_some() {
+        // Whatever the clocks say.
+        return of_loss(&Lost::of(Loss::Deleted, Some(pod)));
+    }
+    if pod.status.as_ref().and_then(|status| status.reason.as_deref()) == Some("DeadlineExceeded") {
+        return over_time(expected);
+    }
+    let text = format!("told to terminate by someone else than the operator, exit code {}", end.exit_code);
+    JobResult::failed(FailureClass::Infrastructure, &text)
+}
+
+fn over_time(expected: &Expectations) -> JobResult {
+    let text = format!("stopped after its timeout of {} s; raise timeout", expected.timeout.as_secs());
+    JobResult::failed(FailureClass::DeadlineExceeded, &text)
+}
+
 /// Whether the pod's own deadline ended the command. It also ends what outlives the command: then the end is the command's.
 fn was_ended_by_deadline(end: &ContainerEnd, exec: Option<&ExecReport>, pod: &Pod, expected: &Expectations) -> bool {
     let reason = pod.status.as_ref().and_then(|status| status.reason.as_deref());
     let took = seconds_of(end).and_then(|seconds| u64::try_from(seconds).ok());
-    let was_killed = match exec {
-        Some(exec) => exec.terminated,
-        None => [137, 143].contains(&end.exit_code),
-    };
+    let was_killed = exec.is_none() && [137, 143].contains(&end.exit_code);
     reason == Some("DeadlineExceeded") && (was_killed || took.is_none_or(|took| took >= expected.timeout.as_secs()))
 }
 
