@@ -64,6 +64,11 @@ impl Going {
     fn at(phase: JobPhase, look: Next) -> Self {
         Self { phase, message: None, look, stopping: false, stop: None, loss: None }
     }
+
+    /// The same, with what it waits for.
+    fn showing(self, message: &str) -> Self {
+        Self { message: (!message.is_empty()).then(|| message.to_owned()), ..self }
+    }
 }
 
 /// How the attempt stands.
@@ -123,31 +128,27 @@ fn going(phase: JobPhase, look: Next) -> Judgement {
     Judgement::Going(Going::at(phase, look))
 }
 
-/// Goes on until `limit` after `since`, then must be stopped.
+/// Goes on until `limit` after `since`, then must be stopped for that reason.
 fn limited(
     phase: JobPhase,
     since: Option<Timestamp>,
     limit: Duration,
     now: Timestamp,
     class: FailureClass,
-    message: &str,
-) -> Judgement {
+    why: &str,
+) -> Going {
     let left = remaining(since, limit, now);
-    let shown = (!message.is_empty()).then(|| message.to_owned());
-    let going = Going { message: shown, ..Going::at(phase, Next::After(left.max(Duration::from_secs(1)))) };
-    Judgement::Going(if left.is_zero() { Going { stop: Some((class, message.to_owned())), ..going } } else { going })
+    let stop = left.is_zero().then(|| (class, why.to_owned()));
+    Going { stop, ..Going::at(phase, Next::After(left.max(Duration::from_secs(1)))) }
 }
 
 /// The command has ended: its reports are read and what it leaves is kept, which must come to an end too.
 fn collecting(ended: Option<Timestamp>, now: Timestamp) -> Judgement {
     let limit = LINGER_LIMIT + LINGER_LIMIT;
-    let message = "the collector did not end after the command";
-    match limited(JobPhase::Running, ended, limit, now, FailureClass::Infrastructure, message) {
-        Judgement::Going(going) if going.stop.is_none() => {
-            Judgement::Going(Going { message: Some("reports and artifacts are being collected".to_owned()), ..going })
-        }
-        judgement @ (Judgement::Going(_) | Judgement::Over { .. }) => judgement,
-    }
+    let late = "the collector did not end after the command";
+    let going = limited(JobPhase::Running, ended, limit, now, FailureClass::Infrastructure, late);
+    let shown = if going.stop.is_none() { "reports and artifacts are being collected" } else { late };
+    Judgement::Going(going.showing(shown))
 }
 
 /// What is left of `limit` since then; an unknown start leaves all of it.
@@ -164,16 +165,12 @@ fn no_pod(job: &Job, stop: Option<&Stop>, now: Timestamp) -> Judgement {
         None => {
             let since = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
             let text = "no pod was made for 15 minutes: see `kubectl describe job`";
-            let judged = limited(JobPhase::Starting, since, START_LIMIT, now, FailureClass::Unschedulable, text);
+            let going = limited(JobPhase::Starting, since, START_LIMIT, now, FailureClass::Unschedulable, text);
             // Why there is none is asked, should there still be none then.
             let early = patience_left(since, now);
-            let look = Next::After(if early.is_zero() { UNMADE_INTERVAL } else { early });
-            match judged {
-                Judgement::Going(going) if going.stop.is_none() => {
-                    Judgement::Going(Going { message: None, look: going.look.sooner(look), ..going })
-                }
-                judged @ (Judgement::Going(_) | Judgement::Over { .. }) => judged,
-            }
+            let look = going.look.sooner(Next::After(if early.is_zero() { UNMADE_INTERVAL } else { early }));
+            let shown = if going.stop.is_some() { text } else { "" };
+            Judgement::Going(Going { look, ..going.showing(shown) })
         }
     }
 }
@@ -189,16 +186,13 @@ pub fn unmade(judgement: Judgement, job: &Job, why: Option<&str>, now: Timestamp
     }
     let (class, limit) = unmade_class(why);
     let since = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    match limited(JobPhase::Starting, since, limit, now, class, &format!("no pod can be made: {why}")) {
-        Judgement::Going(going) => {
-            Judgement::Going(Going { look: going.look.sooner(Next::After(UNMADE_INTERVAL)), ..going })
-        }
-        over @ Judgement::Over { .. } => over,
-    }
+    let text = format!("no pod can be made: {why}");
+    let going = limited(JobPhase::Starting, since, limit, now, class, &text).showing(&text);
+    Judgement::Going(Going { look: going.look.sooner(Next::After(UNMADE_INTERVAL)), ..going })
 }
 
-/// What the API server's refusal of a pod means, and how long it may last: that a quota is used up passes, what does not exist or is not allowed
-/// must be corrected, and all else may be the cluster's own trouble.
+/// What the API server's refusal of a pod means, and how long it may last: that a quota is used up passes, what does not
+/// exist or is not allowed must be corrected, and all else may be the cluster's own trouble.
 fn unmade_class(why: &str) -> (FailureClass, Duration) {
     const MISTAKES: [&str; 6] = [
         "error looking up service account",
@@ -241,13 +235,12 @@ fn while_waiting(pod: &Pod, waiting: &Waiting, stop: Option<&Stop>, now: Timesta
         // Should it still wait then, it is asked for what its volumes lack.
         return going(JobPhase::Starting, Next::After(early));
     }
-    match (limited(JobPhase::Starting, waiting.since, limit, now, class, &waiting.message), waiting.cause) {
-        (Judgement::Going(Going { stop: Some((class, _)), look, phase, .. }), WaitCause::Starting) => {
-            let message = "the container did not start for 15 minutes: see `kubectl describe pod`".to_owned();
-            Judgement::Going(Going { stop: Some((class, message)), ..Going::at(phase, look) })
-        }
-        (judgement, _) => judgement,
-    }
+    let starting = waiting.cause == WaitCause::Starting;
+    let late = "the container did not start for 15 minutes: see `kubectl describe pod`";
+    let why = if starting { late } else { &waiting.message };
+    let going = limited(JobPhase::Starting, waiting.since, limit, now, class, why);
+    let is_late = starting && going.stop.is_some();
+    Judgement::Going(if is_late { going } else { going.showing(&waiting.message) })
 }
 
 /// The judgement on an attempt whose pod can't start for want of an object: kubelet says nothing of it.
@@ -260,7 +253,8 @@ pub fn lacking(judgement: Judgement, pod: Option<&Pod>, lacks: Option<&str>, now
         return judgement;
     }
     let since = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    limited(JobPhase::Starting, since, REFERENCE_LIMIT, now, FailureClass::Configuration, lacks)
+    let going = limited(JobPhase::Starting, since, REFERENCE_LIMIT, now, FailureClass::Configuration, lacks);
+    Judgement::Going(going.showing(lacks))
 }
 
 fn while_running(since: Option<Timestamp>, expected: &Expectations, now: Timestamp) -> Judgement {
@@ -269,10 +263,7 @@ fn while_running(since: Option<Timestamp>, expected: &Expectations, now: Timesta
         return going(JobPhase::Running, Next::OnChange);
     }
     let text = format!("stopped after its timeout of {} s; raise timeout", expected.timeout.as_secs());
-    match limited(JobPhase::Running, since, expected.timeout, now, FailureClass::DeadlineExceeded, &text) {
-        Judgement::Going(going) => Judgement::Going(Going { message: None, ..going }),
-        over @ Judgement::Over { .. } => over,
-    }
+    Judgement::Going(limited(JobPhase::Running, since, expected.timeout, now, FailureClass::DeadlineExceeded, &text))
 }
 
 /// A pod that is being taken away may still run: nothing follows it before it is gone.
