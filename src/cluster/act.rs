@@ -81,6 +81,12 @@ impl ActError {
         }
     }
 
+    /// Why, in the API server's own words where it refused.
+    #[must_use]
+    pub fn why(&self) -> String {
+        if let Self::Refused { message, .. } = self { refusal_words(message).to_owned() } else { self.to_string() }
+    }
+
     /// Whether it is enough to observe again at once.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
@@ -90,7 +96,7 @@ impl ActError {
 
 /// The API server's words on why it refused an object, without the object's name, which they begin with.
 #[must_use]
-pub fn refusal_words(message: &str) -> &str {
+pub(super) fn refusal_words(message: &str) -> &str {
     let after = |sign: &str| message.split_once(sign).map(|(_, words)| words.trim());
     after(" is forbidden: ").or_else(|| after(" is invalid: ")).filter(|words| !words.is_empty()).unwrap_or(message)
 }

@@ -16,7 +16,7 @@ mod write;
 use kube::Client;
 use prometheus_client::metrics::counter::Counter;
 
-pub use act::{ActError, refusal_words};
+pub use act::ActError;
 pub use client::{ConnectError, connect};
 pub use lease::{Keeper, Leadership, TERM};
 pub use liveness::{WATCH_SECONDS, WatchMonitor};

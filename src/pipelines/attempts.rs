@@ -54,10 +54,10 @@ impl Attempts {
     ) -> Self {
         let name_of = |attempt| names::attempt_name(run.name, run.uid, cell, attempt);
         let find = |name: &str| observed.jobs.iter().find(|job| job.name_any() == name);
-        let newest_job = (1..=most).rev().find(|attempt| find(&name_of(*attempt)).is_some());
+        let is_known = |name: &str| find(name).is_some() || refusal(observed, name).is_some();
+        let newest = (1..=most).rev().find(|attempt| is_known(&name_of(*attempt)));
         let hinted = hinted_attempt(run, observed, cell).filter(|attempt| *attempt <= most);
-        let refused = (1..=most).rev().find(|attempt| refusal(observed, &name_of(*attempt)).is_some());
-        let number = newest_job.max(hinted).max(refused).unwrap_or(0);
+        let number = newest.max(hinted).unwrap_or(0);
         let claim = (effects == Effects::Once && number == 0).then(|| claim(observed, &name_of(1), now)).flatten();
         let mut attempts = Self { number, name: None, judgement: None, infrastructure: 0, other: 0 };
         if let Some(judgement) = claim {

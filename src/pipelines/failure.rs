@@ -334,11 +334,15 @@ fn of_termination(end: &ContainerEnd, pod: &Pod, expected: &Expectations) -> Job
         // Whatever the clocks say.
         return of_loss(&Lost::of(Loss::Deleted, Some(pod)));
     }
-    if pod.status.as_ref().and_then(|status| status.reason.as_deref()) == Some("DeadlineExceeded") {
+    if is_past_deadline(pod) {
         return over_time(expected);
     }
     let text = format!("told to terminate by someone else than the operator, exit code {}", end.exit_code);
     JobResult::failed(FailureClass::Infrastructure, &text)
+}
+
+fn is_past_deadline(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.reason.as_deref()) == Some("DeadlineExceeded")
 }
 
 fn over_time(expected: &Expectations) -> JobResult {
@@ -348,10 +352,9 @@ fn over_time(expected: &Expectations) -> JobResult {
 
 /// Whether the pod's own deadline ended the command. It also ends what outlives the command: then the end is the command's.
 fn was_ended_by_deadline(end: &ContainerEnd, exec: Option<&ExecReport>, pod: &Pod, expected: &Expectations) -> bool {
-    let reason = pod.status.as_ref().and_then(|status| status.reason.as_deref());
     let took = seconds_of(end).and_then(|seconds| u64::try_from(seconds).ok());
     let was_killed = exec.is_none() && [137, 143].contains(&end.exit_code);
-    reason == Some("DeadlineExceeded") && (was_killed || took.is_none_or(|took| took >= expected.timeout.as_secs()))
+    is_past_deadline(pod) && (was_killed || took.is_none_or(|took| took >= expected.timeout.as_secs()))
 }
 
 fn of_resolve(end: &ContainerEnd) -> JobResult {

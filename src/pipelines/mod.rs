@@ -65,7 +65,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::api::conditions::{MAX_MESSAGE, printable};
 use crate::api::run::PipelineRun;
-use crate::cluster::{ActError, Cluster, ManifestError, ReadError, Target, Write, refusal_words};
+use crate::cluster::{ActError, Cluster, ManifestError, ReadError, Target, Write};
 use crate::plan::{Next, Notice, Severity};
 
 /// How many messages of what became free may be on their way.
@@ -193,21 +193,16 @@ async fn act(
                 let _listeners = runs.freed.send(observed.run.clone());
             }
             (Ok(()), _) => {}
-            (Err(ActError::Refused { quota: true, message, .. }), Effect::Start(job)) => {
+            (Err(error @ ActError::Refused { quota: true, .. }), Effect::Start(job)) => {
                 // Nothing has run, so it may be claimed again.
                 if plan.effects.iter().any(|effect| effect.claims(job)) {
                     cluster.act(&Effect::Unclaim { claim: job.name_any() }.write(namespace, name)?).await?;
                 }
-                observed.held.insert(job.name_any(), refusal_words(&message).to_owned());
+                observed.held.insert(job.name_any(), error.why());
             }
             // The Job can never be made: that is its result, instead of trying for ever.
             (Err(error @ (ActError::Refused { .. } | ActError::Foreign { .. })), Effect::Start(job)) => {
-                let why = if let ActError::Refused { message, .. } = &error {
-                    refusal_words(message).to_owned()
-                } else {
-                    error.to_string()
-                };
-                let refuse = Effect::Refuse { job: job.name_any(), why: printable(&why, MAX_MESSAGE) };
+                let refuse = Effect::Refuse { job: job.name_any(), why: printable(&error.why(), MAX_MESSAGE) };
                 cluster.act(&refuse.write(namespace, name)?).await?;
                 return Ok(Next::After(Duration::ZERO));
             }
