@@ -51,14 +51,19 @@ impl Server {
 
     /// A branch of this name on v1.1.0, with one commit of this message: the commit.
     pub fn branch(&self, name: &str, message: &str) -> String {
-        let git = || {
-            let mut git = Command::new("git");
-            git.arg("-C").arg(&self.folder).args(["-c", "user.name=Test", "-c", "user.email=test@example.org"]);
-            git
-        };
-        let tree = ["commit-tree", "-p", "v1.1.0^{commit}", "-m", message, "v1.1.0^{tree}"];
-        let commit = output(git().args(tree)).trim().to_owned();
-        output(git().args(["update-ref", &format!("refs/heads/{name}"), &commit]));
+        self.branch_to(name, message, "v1.1.0^{tree}")
+    }
+
+    fn git(&self) -> Command {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&self.folder).args(["-c", "user.name=Test", "-c", "user.email=test@example.org"]);
+        git
+    }
+
+    fn branch_to(&self, name: &str, message: &str, tree: &str) -> String {
+        let make = ["commit-tree", "-p", "v1.1.0^{commit}", "-m", message, tree];
+        let commit = output(self.git().args(make)).trim().to_owned();
+        output(self.git().args(["update-ref", &format!("refs/heads/{name}"), &commit]));
         commit
     }
 
@@ -66,28 +71,22 @@ impl Server {
     pub fn edit(&self, name: &str, file: &str, change: impl Fn(&str) -> String) -> String {
         let index = self.directory.path().join(format!("index-of-{name}"));
         let git = || {
-            let mut git = Command::new("git");
-            git.arg("-C").arg(&self.folder).args(["-c", "user.name=Test", "-c", "user.email=test@example.org"]);
+            let mut git = self.git();
             git.env("GIT_INDEX_FILE", &index);
             git
         };
-        let content = change(&output(git().args(["show", &format!("v1.1.0:{file}")])));
+        let content = change(&output(self.git().args(["show", &format!("v1.1.0:{file}")])));
         let changed = self.directory.path().join(format!("file-of-{name}"));
         std::fs::write(&changed, content).unwrap();
-        let blob = output(git().args(["hash-object", "-w"]).arg(&changed)).trim().to_owned();
+        let blob = output(self.git().args(["hash-object", "-w"]).arg(&changed)).trim().to_owned();
         output(git().args(["read-tree", "v1.1.0^{tree}"]));
         output(git().args(["update-index", "--cacheinfo", &format!("100644,{blob},{file}")]));
         let tree = output(git().args(["write-tree"])).trim().to_owned();
-        let make = ["commit-tree", "-p", "v1.1.0^{commit}", "-m", "Change one file", &tree];
-        let commit = output(git().args(make)).trim().to_owned();
-        output(git().args(["update-ref", &format!("refs/heads/{name}"), &commit]));
-        commit
+        self.branch_to(name, "Change one file", &tree)
     }
 
     /// The commit that a tag names.
     pub fn commit(&self, revision: &str) -> String {
-        let mut git = Command::new("git");
-        git.arg("-C").arg(&self.folder).args(["rev-parse", &format!("{revision}^{{commit}}")]);
-        output(&mut git).trim().to_owned()
+        output(self.git().args(["rev-parse", &format!("{revision}^{{commit}}")])).trim().to_owned()
     }
 }
