@@ -7,7 +7,8 @@ use kube::api::{
     Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
     ValidationDirective,
 };
-use kube::core::Status;
+use kube::core::{Request, Status};
+use serde::de::IgnoredAny;
 use tokio::time::timeout;
 
 use super::Cluster;
@@ -161,9 +162,9 @@ impl Cluster {
                     field_validation: Some(ValidationDirective::Strict),
                     ..PatchParams::apply(FIELD_MANAGER).force()
                 };
-                let api = self.dynamic(&manifest.target());
-                let done = api.patch(&manifest.name, &parameters, &Patch::Apply(&manifest.body)).await;
-                done.map(|_| ()).map_err(|error| classify(what, error))
+                let request =
+                    self.requests(&manifest.target()).patch(&manifest.name, &parameters, &Patch::Apply(&manifest.body));
+                self.send(request).await.map_err(|error| classify(what, error))
             }
             Write::Create(manifest) => self.create(what, manifest).await,
             Write::Delete { target, uid } => {
@@ -174,49 +175,33 @@ impl Cluster {
                         .map(|uid| Preconditions { uid: Some(uid.clone()), resource_version: None }),
                     ..DeleteParams::default()
                 };
-                match self.dynamic(target).delete(&target.name, &parameters).await {
-                    Ok(_) => Ok(()),
-                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-                    Err(error) => Err(classify(what, error)),
-                }
+                unless_gone(self.send(self.requests(target).delete(&target.name, &parameters)).await, what)
             }
             Write::Merge { target, patch } => {
                 let parameters =
                     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-                let done = self.dynamic(target).patch(&target.name, &parameters, &Patch::Merge(patch)).await;
-                match done {
-                    Ok(_) => Ok(()),
-                    // What is patched was deleted meanwhile: the next observation decides.
-                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-                    Err(error) => Err(classify(what, error)),
-                }
+                let request = self.requests(target).patch(&target.name, &parameters, &Patch::Merge(patch));
+                // What is patched was deleted meanwhile: the next observation decides.
+                unless_gone(self.send(request).await, what)
             }
             Write::Status { target, status } => {
                 let patch = serde_json::json!({ "status": status });
-                let done = self
-                    .dynamic(target)
-                    .patch_status(&target.name, &PatchParams::default(), &Patch::Merge(&patch))
-                    .await;
-                match done {
-                    Ok(_) => Ok(()),
-                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-                    Err(error) => Err(classify(what, error)),
-                }
+                let (parameters, patch) = (PatchParams::default(), Patch::Merge(&patch));
+                let request = self.requests(target).patch_subresource("status", &target.name, &parameters, &patch);
+                unless_gone(self.send(request).await, what)
             }
         }
     }
 
-    async fn post(
-        &self,
-        api: &Api<DynamicObject>,
-        parameters: &PostParams,
-        object: &DynamicObject,
-    ) -> kube::Result<()> {
-        let body = escaped(serde_json::to_string(object).map_err(kube::Error::SerdeError)?);
-        let request = kube::core::Request::new(api.resource_url())
-            .create(parameters, body.into_bytes())
-            .map_err(kube::Error::BuildRequest)?;
-        self.client.request::<DynamicObject>(request).await.map(|_| ())
+    /// Requests about objects of the target's kind in its namespace.
+    fn requests(&self, target: &Target) -> Request {
+        Request::new(self.dynamic(target).resource_url())
+    }
+
+    /// The object that a write answers with is what was written, which nobody reads: it is not taken apart.
+    async fn send(&self, request: Result<http::Request<Vec<u8>>, kube::core::request::Error>) -> kube::Result<()> {
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        self.client.request::<IgnoredAny>(request).await.map(|_| ())
     }
 
     /// Creates, or recognises what an earlier attempt created whose answer was lost.
@@ -233,11 +218,14 @@ impl Cluster {
             what: what.clone(),
             source: Box::new(kube::Error::SerdeError(source)),
         })?;
-        let api = self.dynamic(&manifest.target());
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match self.post(&api, &parameters, &object).await {
+        let text =
+            serde_json::to_string(&object).map_err(|source| classify(what.clone(), kube::Error::SerdeError(source)))?;
+        let request = self.requests(&manifest.target()).create(&parameters, escaped(text).into_bytes());
+        match self.send(request).await {
             Ok(()) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let api = self.dynamic(&manifest.target());
                 let existing = api.get_opt(&manifest.name).await.map_err(|error| classify(what.clone(), error))?;
                 match existing {
                     Some(existing) if is_ours(&existing, &object, &hash) => Ok(()),
@@ -247,6 +235,15 @@ impl Cluster {
             }
             Err(error) => Err(classify(what, error)),
         }
+    }
+}
+
+/// A write to what is gone has nothing more to do.
+fn unless_gone(done: kube::Result<()>, what: String) -> Result<(), ActError> {
+    match done {
+        Ok(()) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(classify(what, error)),
     }
 }
 

@@ -6,6 +6,7 @@ mod events;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fake;
+mod lean;
 mod lease;
 mod liveness;
 mod read;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 
 pub use act::ActError;
 pub use client::{ConnectError, connect};
+pub use lean::Lean;
 pub use lease::{Keeper, Leadership, TERM};
 pub use liveness::{WATCH_SECONDS, WatchMonitor};
 pub use read::ReadError;

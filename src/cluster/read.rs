@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, LogParams};
+use kube::api::{ListParams, LogParams, ObjectList};
 use kube::core::{DeserializeGuard, Request};
 use kube::{Api, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::Cluster;
+use super::{Cluster, Lean};
 
 /// How long one read may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,14 +60,19 @@ struct Items<K> {
     items: Option<Vec<K>>,
 }
 
+/// The objects of a list.
+fn bare<K: Clone>(list: ObjectList<Lean<K>>) -> Vec<K> {
+    list.items.into_iter().map(|lean| lean.0).collect()
+}
+
 /// The items of a list. The guard copies each object twice, so it is used only when something can't be decoded.
 fn guarded<K>(text: &str) -> serde_json::Result<Vec<DeserializeGuard<K>>>
 where
     K: Resource + DeserializeOwned,
 {
-    let readable = serde_json::from_str::<Items<K>>(text);
+    let readable = serde_json::from_str::<Items<Lean<K>>>(text);
     if let Ok(list) = readable {
-        return Ok(list.items.into_iter().flatten().map(|object| DeserializeGuard(Ok(object))).collect());
+        return Ok(list.items.into_iter().flatten().map(|object| DeserializeGuard(Ok(object.0))).collect());
     }
     Ok(serde_json::from_str::<Items<DeserializeGuard<K>>>(text)?.items.unwrap_or_default())
 }
@@ -89,8 +94,9 @@ impl Cluster {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        self.bounded(format!("{} {namespace}/{name}", K::kind(&())), api.get_opt(name)).await
+        let api: Api<Lean<K>> = Api::namespaced(self.client.clone(), namespace);
+        let read = self.bounded(format!("{} {namespace}/{name}", K::kind(&())), api.get_opt(name)).await?;
+        Ok(read.map(|lean| lean.0))
     }
 
     /// Whether there is such an object. Only its metadata is read.
@@ -114,10 +120,10 @@ impl Cluster {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let api: Api<Lean<K>> = Api::namespaced(self.client.clone(), namespace);
         let what = format!("{} {namespace}/[{labels}]", K::plural(&()));
         let parameters = ListParams::default().labels(labels);
-        Ok(self.bounded(what, api.list(&parameters)).await?.items)
+        Ok(bare(self.bounded(what, api.list(&parameters)).await?))
     }
 
     /// The objects with these fields as the API server has them now, at most a hundred.
@@ -180,10 +186,10 @@ impl Cluster {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
-        let api: Api<K> = Api::all(self.client.clone());
+        let api: Api<Lean<K>> = Api::all(self.client.clone());
         let what = format!("{} of all namespaces/[{labels}]", K::plural(&()));
         let parameters = ListParams::default().labels(labels);
-        Ok(self.bounded(what, api.list(&parameters)).await?.items)
+        Ok(bare(self.bounded(what, api.list(&parameters)).await?))
     }
 
     /// The last lines of a container's log, at most `limit` bytes.

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use crate::api::pipeline::Pipeline;
 use crate::api::release::TimeTrackerRelease;
 use crate::api::run::PipelineRun;
-use crate::cluster::{Cluster, Keeper, WatchMonitor, connect};
+use crate::cluster::{Cluster, Keeper, Lean, WatchMonitor, connect};
 use crate::config::{Configuration, ConfigurationError};
 use crate::http::{Health, HttpError, serve_operator};
 use crate::pipelines::{self, RunError, Runs, significance};
@@ -281,9 +281,11 @@ async fn run_controller(shared: Shared, shared_by_runs: Arc<Runs>, namespace: Op
     let waiting = controller.store();
     macro_rules! watch_children {
         ($($kind:ty: $significance:path, $passing:expr);*) => {$(
-            let events = watcher(api_in::<$kind>(&client, namespace), watched(Some(pipelines::CHILD_SELECTOR)));
-            let changes = significant(events, |child: &$kind| $significance(child).map(|text| digest(&text)));
-            controller = controller.watches_stream(unless_passing(changes, $passing), |child| {
+            let events = watcher(api_in::<Lean<$kind>>(&client, namespace), watched(Some(pipelines::CHILD_SELECTOR)));
+            let changes = significant(events, |child: &Lean<$kind>| $significance(&child.0).map(|text| digest(&text)));
+            let passing: fn(&$kind) -> bool = $passing;
+            let changes = unless_passing(changes, move |child: &Lean<$kind>| passing(&child.0));
+            controller = controller.watches_stream(changes, |child| {
                 owner_by_label::<PipelineRun, _>(&child, pipelines::names::RUN_LABEL)
             });
         )*};
