@@ -32,6 +32,24 @@ pub enum RegistryError {
         /// Which repository was asked.
         repository: String,
     },
+    /// 403, or a token that is not good for it: the account may read at most.
+    #[error("{repository}: {action} is not allowed: the Secret's account needs that right (on GHCR {right})")]
+    WriteDenied {
+        /// Which repository was asked.
+        repository: String,
+        /// What was to be done.
+        action: &'static str,
+        /// What GHCR calls the right to do it.
+        right: &'static str,
+    },
+    /// 405 or 501.
+    #[error("{repository}: the registry does not offer {what}")]
+    Unsupported {
+        /// Which repository was asked.
+        repository: String,
+        /// What.
+        what: &'static str,
+    },
     /// 404: the repository, the tag or the digest does not exist, or is hidden from these credentials.
     #[error(
         "{repository}: {what} does not exist, or is hidden from these credentials. Check the name and the pull secret"
@@ -128,6 +146,8 @@ impl RegistryError {
             Self::Unreachable { .. } => "RegistryUnreachable",
             Self::Unauthorized { .. } => "RegistryUnauthorized",
             Self::Forbidden { .. } => "RegistryForbidden",
+            Self::WriteDenied { .. } => "RegistryWriteDenied",
+            Self::Unsupported { .. } => "RegistryUnsupported",
             Self::NotFound { .. } => "ImageNotFound",
             Self::RateLimited { .. } => "RegistryRateLimited",
             Self::InvalidResponse { .. } => "RegistryInvalidResponse",
@@ -146,6 +166,8 @@ impl RegistryError {
             Self::Unreachable { .. } | Self::RateLimited { .. } | Self::Incomplete { .. } => true,
             Self::Unauthorized { .. }
             | Self::Forbidden { .. }
+            | Self::WriteDenied { .. }
+            | Self::Unsupported { .. }
             | Self::NotFound { .. }
             | Self::InvalidResponse { .. }
             | Self::TooLarge { .. }

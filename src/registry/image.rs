@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use oci_distribution::manifest::{
     IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE,
-    ImageIndexEntry, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciImageIndex, OciImageManifest,
+    ImageIndexEntry, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageIndex, OciImageManifest,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::blob::Blob;
 use super::credentials::Access;
 use super::error::RegistryError;
 use super::platform::{Platform, is_platform_word};
+use super::token::Scope;
 use super::transport::{Answer, Question, Transport};
 use crate::api::names::{CommitSha, Digest, ImageVersion, Repository};
 
@@ -42,6 +45,24 @@ impl ResolvedImage {
     pub fn supports(&self, wanted: &Platform) -> bool {
         self.platforms.iter().any(|platform| platform.serves(wanted))
     }
+}
+
+/// The parts of one variant of an image, from which another one can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageParts {
+    /// Its layers, the lowest first.
+    pub layers: Vec<Blob>,
+    /// Its configuration as JSON.
+    pub config: Bytes,
+}
+
+/// A manifest or an index as the registry has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes: JSON.
+    pub body: Bytes,
 }
 
 /// What an answer says about itself, before it is read as one or the other.
@@ -102,25 +123,8 @@ impl Reader<'_> {
         version: &ImageVersion,
         wanted: &Platform,
     ) -> Result<ResolvedImage, RegistryError> {
-        let (digest, content) = self.content(version).await?;
-        let (manifest, mut platforms) = match content {
-            Content::Manifest(manifest) => (manifest, Vec::new()),
-            Content::Index(index) => {
-                let variants = self.variants(index).await?;
-                let fits = |variant: &&Variant| variant.platform.as_ref().is_some_and(|own| own.serves(wanted));
-                let platforms: Vec<Platform> = variants.iter().filter_map(|variant| variant.platform.clone()).collect();
-                let chosen = match (variants.iter().find(fits), variants.as_slice()) {
-                    (Some(variant), _) => variant,
-                    (None, [only]) if only.platform.is_none() => only,
-                    (None, _) => return Err(self.no_such_platform(wanted, &platforms)),
-                };
-                match self.content(&ImageVersion::Digest(chosen.digest.clone())).await?.1 {
-                    Content::Manifest(manifest) => (manifest, platforms),
-                    Content::Index(_) => return Err(self.invalid("its index names an index as a manifest")),
-                }
-            }
-        };
-        let config = self.config(&manifest).await?;
+        let (digest, manifest, mut platforms) = self.variant(version, wanted).await?;
+        let (_, config) = self.config(&manifest).await?;
         let own = Platform { os: config.os, architecture: config.architecture, variant: config.variant };
         if !own.serves(wanted) {
             return Err(self.no_such_platform(wanted, &[own]));
@@ -138,6 +142,59 @@ impl Reader<'_> {
             revision: labels.get(REVISION_LABEL).and_then(|text| text.parse().ok()),
             created: config.created.and_then(|text| text.parse().ok()),
         })
+    }
+
+    /// The manifest or index `version`, unread but for its shape.
+    pub(super) async fn raw(&self, version: &ImageVersion) -> Result<RawManifest, RegistryError> {
+        let (digest, answer) = self.fetched(version).await?;
+        self.parse(&answer)?;
+        Ok(RawManifest { digest, body: answer.body })
+    }
+
+    /// The parts of the variant of the image `version` that serves `wanted`.
+    pub(super) async fn parts(&self, version: &ImageVersion, wanted: &Platform) -> Result<ImageParts, RegistryError> {
+        let (_, manifest, _) = self.variant(version, wanted).await?;
+        let (body, config) = self.config(&manifest).await?;
+        let own = Platform { os: config.os, architecture: config.architecture, variant: config.variant };
+        if !own.serves(wanted) {
+            return Err(self.no_such_platform(wanted, &[own]));
+        }
+        let layer = |of: &OciDescriptor| {
+            let digest =
+                of.digest.parse().map_err(|_| self.invalid("its manifest holds a digest that is not sha256"))?;
+            let size =
+                u64::try_from(of.size).map_err(|_| self.invalid("its manifest holds a layer of a size below 0"))?;
+            Ok(Blob { media_type: of.media_type.clone(), digest, size })
+        };
+        Ok(ImageParts { layers: manifest.layers.iter().map(layer).collect::<Result<_, _>>()?, config: body })
+    }
+
+    /// The digest of the image `version`, the manifest of its variant that should serve `wanted`, and all platforms that
+    /// its index names.
+    async fn variant(
+        &self,
+        version: &ImageVersion,
+        wanted: &Platform,
+    ) -> Result<(Digest, Box<OciImageManifest>, Vec<Platform>), RegistryError> {
+        let (digest, content) = self.content(version).await?;
+        let (manifest, platforms) = match content {
+            Content::Manifest(manifest) => (manifest, Vec::new()),
+            Content::Index(index) => {
+                let variants = self.variants(index).await?;
+                let fits = |variant: &&Variant| variant.platform.as_ref().is_some_and(|own| own.serves(wanted));
+                let platforms: Vec<Platform> = variants.iter().filter_map(|variant| variant.platform.clone()).collect();
+                let chosen = match (variants.iter().find(fits), variants.as_slice()) {
+                    (Some(variant), _) => variant,
+                    (None, [only]) if only.platform.is_none() => only,
+                    (None, _) => return Err(self.no_such_platform(wanted, &platforms)),
+                };
+                match self.content(&ImageVersion::Digest(chosen.digest.clone())).await?.1 {
+                    Content::Manifest(manifest) => (manifest, platforms),
+                    Content::Index(_) => return Err(self.invalid("its index names an index as a manifest")),
+                }
+            }
+        };
+        Ok((digest, manifest, platforms))
     }
 
     /// The leaves of an index whose indexes are nested at most one level.
@@ -202,6 +259,12 @@ impl Reader<'_> {
 
     /// GETs a manifest or index and checks its digest and shape.
     async fn content(&self, version: &ImageVersion) -> Result<(Digest, Content), RegistryError> {
+        let (digest, answer) = self.fetched(version).await?;
+        Ok((digest, self.parse(&answer)?))
+    }
+
+    /// GETs a manifest or index and checks its digest.
+    async fn fetched(&self, version: &ImageVersion) -> Result<(Digest, Answer), RegistryError> {
         let (name, subject) = match version {
             ImageVersion::Tag(tag) => (tag.to_string(), format!("the tag `{tag}`")),
             ImageVersion::Digest(digest) => (digest.to_string(), format!("the digest {digest}")),
@@ -219,7 +282,7 @@ impl Reader<'_> {
         let answer = self.transport.get(question, &url, &accept).await?;
         let digest =
             self.check_digest(&answer, if let ImageVersion::Digest(asked) = version { Some(asked) } else { None })?;
-        Ok((digest, self.parse(&answer)?))
+        Ok((digest, answer))
     }
 
     fn check_digest(&self, answer: &Answer, asked: Option<&Digest>) -> Result<Digest, RegistryError> {
@@ -274,7 +337,7 @@ impl Reader<'_> {
         }
     }
 
-    async fn config(&self, manifest: &OciImageManifest) -> Result<ImageConfig, RegistryError> {
+    async fn config(&self, manifest: &OciImageManifest) -> Result<(Bytes, ImageConfig), RegistryError> {
         if !matches!(manifest.config.media_type.as_str(), IMAGE_CONFIG_MEDIA_TYPE | IMAGE_DOCKER_CONFIG_MEDIA_TYPE) {
             return Err(self.invalid("it is an artifact (a chart, a signature), not a container image"));
         }
@@ -293,14 +356,14 @@ impl Reader<'_> {
         let words = [Some(&config.os), Some(&config.architecture), config.variant.as_ref().filter(|v| !v.is_empty())];
         if words.into_iter().flatten().all(|word| is_platform_word(word)) {
             let variant = config.variant.filter(|variant| !variant.is_empty());
-            Ok(ImageConfig { variant, ..config })
+            Ok((answer.body, ImageConfig { variant, ..config }))
         } else {
             Err(self.invalid("its image configuration names no valid platform"))
         }
     }
 
     fn question<'q>(&'q self, subject: &'q str, what: &'static str, limit: usize) -> Question<'q> {
-        Question { repository: self.repository, access: self.access, subject, what, limit }
+        Question { repository: self.repository, access: self.access, subject, what, limit, scope: Scope::Pull }
     }
 
     fn invalid(&self, cause: &str) -> RegistryError {

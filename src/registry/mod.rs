@@ -1,4 +1,4 @@
-//! Reading container registries: all tags of a repository, and what a tag or digest stands for.
+//! Container registries: all tags of a repository, what a tag or digest stands for, and pushing one image.
 //!
 //! Everything a registry answers is hostile until it is checked: sizes, times and pages are bounded, content is hashed,
 //! and credentials go only to the host they belong to (`challenge.rs`).
@@ -6,9 +6,10 @@
 //! The types of manifests, indexes and tag lists are those of `oci_distribution` (the maintained `oci-client`). Its HTTP
 //! client is not used, because it can't be held to these rules: it reads bodies of any size, sends credentials to
 //! whatever host `WWW-Authenticate` names, keeps the first credentials per host for ever, hides why a token was refused,
-//! and sees neither `Link` nor `Retry-After`. `transport.rs` does that part on the same HTTP library.
+//! and sees neither `Link` nor `Retry-After`. `transport.rs` does that part on the same HTTP library, for pushing too.
 
 mod address;
+mod blob;
 mod challenge;
 mod config;
 mod credentials;
@@ -16,17 +17,22 @@ mod error;
 mod image;
 mod lru;
 mod platform;
+mod push;
 mod scan;
 mod tags;
+mod token;
 mod transport;
 
+use std::path::Path;
 use std::sync::Arc;
 
+pub use blob::{Blob, Content};
 pub use config::{Limits, RegistryConfig, Timeouts};
 pub use credentials::{Access, CredentialError, CredentialKey, Credentials};
 pub use error::{RegistryConfigError, RegistryError};
-pub use image::ResolvedImage;
+pub use image::{ImageParts, RawManifest, ResolvedImage};
 pub use platform::{Platform, PlatformError};
+pub use push::Writer;
 pub use scan::{Scan, Scanner};
 pub use tags::{Gap, TagList};
 
@@ -99,6 +105,53 @@ impl Registry {
         wanted: &Platform,
     ) -> Result<ResolvedImage, RegistryError> {
         self.reader(repository, access).resolve(&ImageVersion::Digest(digest.clone()), wanted).await
+    }
+
+    /// The manifest or index that `version` stands for now, as it is.
+    ///
+    /// # Errors
+    /// When it can't be read or is no image.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        version: &ImageVersion,
+        access: &Access,
+    ) -> Result<RawManifest, RegistryError> {
+        self.reader(repository, access).raw(version).await
+    }
+
+    /// The parts of the variant for `wanted` of the image that `version` stands for now.
+    ///
+    /// # Errors
+    /// When the image can't be read or checked, or does not run on `wanted`.
+    pub async fn parts(
+        &self,
+        repository: &Repository,
+        version: &ImageVersion,
+        access: &Access,
+        wanted: &Platform,
+    ) -> Result<ImageParts, RegistryError> {
+        self.reader(repository, access).parts(version, wanted).await
+    }
+
+    /// Brings a blob into a file.
+    ///
+    /// # Errors
+    /// When it can't be read, is longer than said, or has another digest.
+    pub async fn fetch_blob(
+        &self,
+        repository: &Repository,
+        blob: &Blob,
+        access: &Access,
+        file: &Path,
+    ) -> Result<(), RegistryError> {
+        blob::fetch(&self.transport, repository, access, blob, file).await
+    }
+
+    /// What writes a repository.
+    #[must_use]
+    pub fn writer<'a>(&'a self, repository: &'a Repository, access: &'a Access) -> Writer<'a> {
+        Writer { transport: &self.transport, repository, access }
     }
 
     fn reader<'a>(&'a self, repository: &'a Repository, access: &'a Access) -> Reader<'a> {

@@ -12,6 +12,7 @@ use url::Url;
 use super::challenge::same_origin;
 use super::credentials::Access;
 use super::error::RegistryError;
+use super::token::Scope;
 use super::transport::{Question, Transport};
 use crate::api::names::{Repository, Tag};
 
@@ -185,6 +186,7 @@ pub(super) async fn list(
         subject: "the repository",
         what: "a page of the tag list",
         limit: limits.page_bytes,
+        scope: Scope::Pull,
     };
     let deadline = Instant::now() + transport.config.timeouts.scan.min(Duration::from_secs(86_400));
     let mut url = transport.url(repository, "tags/list")?;

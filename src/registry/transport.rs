@@ -1,33 +1,27 @@
-//! One bounded GET with authentication: the only place from which requests to registries leave.
+//! Bounded requests with authentication: the only place from which requests to registries leave.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{Client, Response};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use url::{Host, Url};
 
 use super::address::{PublicAddressesOnly, is_public};
-use super::challenge::{self, Challenge, authority, same_origin};
+use super::blob::Content;
+use super::challenge::{self, authority, same_origin};
 use super::config::RegistryConfig;
-use super::credentials::{Access, CredentialKey, Credentials};
+use super::credentials::{Access, Credentials};
 use super::error::{RegistryConfigError, RegistryError};
 use super::lru::LeastRecentlyUsed;
+use super::token::{Authorization, Scope, TokenKey};
 use crate::api::names::Repository;
 
 const MAX_REDIRECTS: usize = 3;
-const MAX_TOKEN_ANSWER: usize = 64 << 10;
-const MAX_TOKEN: usize = 16 << 10;
 /// Tokens kept, one per address, credentials and repository.
 const MAX_TOKENS: usize = 512;
-/// How long a token lives whose service does not say (distribution's token specification).
-const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
-const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What is asked for: in words for errors, and how large the answer may be.
@@ -40,6 +34,8 @@ pub(super) struct Question<'a> {
     /// For "… is larger than".
     pub(super) what: &'static str,
     pub(super) limit: usize,
+    /// What is to be allowed.
+    pub(super) scope: Scope,
 }
 
 impl Question<'_> {
@@ -47,7 +43,7 @@ impl Question<'_> {
         RegistryError::InvalidResponse { repository: self.repository.to_string(), cause: cause.into() }
     }
 
-    fn unauthorized(&self, cause: &'static str) -> RegistryError {
+    pub(super) fn unauthorized(&self, cause: &'static str) -> RegistryError {
         RegistryError::Unauthorized { repository: self.repository.to_string(), cause }
     }
 
@@ -55,8 +51,23 @@ impl Question<'_> {
         RegistryError::Unreachable { repository: self.repository.to_string(), cause }
     }
 
-    fn refused(&self, host: String, cause: &'static str) -> RegistryError {
+    /// What is to be sent can't be read, or what is received can't be written.
+    pub(super) fn unreadable(&self, error: &std::io::Error) -> RegistryError {
+        self.unreachable(format!("a file of this machine: {error}"))
+    }
+
+    pub(super) fn refused(&self, host: String, cause: &'static str) -> RegistryError {
         RegistryError::RefusedAddress { repository: self.repository.to_string(), host, cause }
+    }
+
+    /// What is asked for is not allowed to this account.
+    pub(super) fn denied(&self) -> RegistryError {
+        let repository = self.repository.to_string();
+        match self.scope {
+            Scope::Pull => RegistryError::Forbidden { repository },
+            Scope::Push => RegistryError::WriteDenied { repository, action: "pushing", right: "write:packages" },
+            Scope::Delete => RegistryError::WriteDenied { repository, action: "deleting", right: "delete:packages" },
+        }
     }
 }
 
@@ -67,18 +78,16 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct TokenKey {
-    address: String,
-    credentials: CredentialKey,
-    path: String,
-}
-
-#[derive(Debug, Clone)]
-struct Authorization {
-    /// Marked sensitive: Debug output does not show it.
-    header: HeaderValue,
-    expires: Instant,
+/// What is sent to change something.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    pub(super) method: Method,
+    pub(super) url: &'a Url,
+    /// The content's media type.
+    pub(super) media_type: &'static str,
+    pub(super) content: &'a Content,
+    /// How long it may take, when that is more than for other requests.
+    pub(super) patience: Option<Duration>,
 }
 
 /// Sends requests and keeps tokens; cheap to share.
@@ -86,7 +95,7 @@ struct Authorization {
 pub(super) struct Transport {
     pub(super) config: RegistryConfig,
     /// For hosts that a person named.
-    named: Client,
+    pub(super) named: Client,
     /// For hosts that a registry named in a redirect.
     elsewhere: Client,
     tokens: Mutex<LeastRecentlyUsed<TokenKey, Authorization>>,
@@ -117,15 +126,23 @@ impl Transport {
 
     /// GETs `url`, which is the registry's own, answering at most one authentication challenge.
     pub(super) async fn get(&self, question: Question<'_>, url: &Url, accept: &str) -> Result<Answer, RegistryError> {
-        let key = TokenKey {
-            address: self.config.address(question.repository).to_owned(),
-            credentials: question.access.key.clone(),
-            path: question.repository.path().to_owned(),
-        };
+        let response = self.open(question, url, accept, None).await?;
+        self.read(question, response).await
+    }
+
+    /// The same, with an answer that is not read yet, and of any status but 401.
+    pub(super) async fn open(
+        &self,
+        question: Question<'_>,
+        url: &Url,
+        accept: &str,
+        patience: Option<Duration>,
+    ) -> Result<Response, RegistryError> {
+        let key = self.key(question);
         let known = self.known_authorization(&key);
-        let (response, is_own) = self.send(question, url, accept, known).await?;
+        let (response, is_own) = self.send(question, url, accept, known, patience).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            return self.read(question, response).await;
+            return Ok(response);
         }
         if !is_own {
             return Err(question.unauthorized("the host it redirects to wants credentials, which are not sent there"));
@@ -133,7 +150,7 @@ impl Transport {
         let wanted = challenge::read(response.headers()).map_err(|cause| question.unauthorized(cause))?;
         drop(response);
         let fresh = self.authenticate(question, url, wanted).await?;
-        let (response, _) = self.send(question, url, accept, Some(fresh.header.clone())).await?;
+        let (response, _) = self.send(question, url, accept, Some(fresh.header.clone()), patience).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             self.tokens().remove(&key);
             return Err(question.unauthorized(match question.access.credentials {
@@ -142,7 +159,57 @@ impl Transport {
             }));
         }
         self.tokens().insert(key, fresh);
-        self.read(question, response).await
+        Ok(response)
+    }
+
+    /// Sends what changes something: to the registry's own address alone, answering at most one challenge.
+    ///
+    /// A redirect is not followed, whatever its host: what is pushed goes where a person said, or nowhere.
+    pub(super) async fn change(&self, question: Question<'_>, change: &Change<'_>) -> Result<Response, RegistryError> {
+        let key = self.key(question);
+        let response = self.send_change(question, change, self.known_authorization(&key)).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let wanted = challenge::read(response.headers()).map_err(|cause| question.unauthorized(cause))?;
+        drop(response);
+        let fresh = self.authenticate(question, change.url, wanted).await?;
+        let response = self.send_change(question, change, Some(fresh.header.clone())).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            // The token is good, but not for this: registries say so in this way too.
+            self.tokens().remove(&key);
+            return Err(question.denied());
+        }
+        self.tokens().insert(key, fresh);
+        Ok(response)
+    }
+
+    async fn send_change(
+        &self,
+        question: Question<'_>,
+        change: &Change<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response, RegistryError> {
+        let mut request = self.named.request(change.method.clone(), change.url.clone());
+        request = request.headers(authorization.map(|header| (AUTHORIZATION, header)).into_iter().collect());
+        if let Some(patience) = change.patience {
+            request = request.timeout(patience);
+        }
+        let body = change.content.body().await.map_err(|error| question.unreadable(&error))?;
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, change.media_type).body(body);
+        }
+        request = request.header(CONTENT_LENGTH, change.content.size());
+        request.send().await.map_err(|error| self.failed(question, error))
+    }
+
+    fn key(&self, question: Question<'_>) -> TokenKey {
+        TokenKey {
+            address: self.config.address(question.repository).to_owned(),
+            credentials: question.access.key.clone(),
+            path: question.repository.path().to_owned(),
+            scope: question.scope,
+        }
     }
 
     fn tokens(&self) -> MutexGuard<'_, LeastRecentlyUsed<TokenKey, Authorization>> {
@@ -163,6 +230,7 @@ impl Transport {
         url: &Url,
         accept: &str,
         mut authorization: Option<HeaderValue>,
+        patience: Option<Duration>,
     ) -> Result<(Response, bool), RegistryError> {
         let mut current = url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -175,6 +243,9 @@ impl Transport {
             let mut request = client.get(current.clone()).header(ACCEPT, accept);
             if let Some(header) = &authorization {
                 request = request.header(AUTHORIZATION, header);
+            }
+            if let Some(patience) = patience {
+                request = request.timeout(patience);
             }
             let response = request.send().await.map_err(|error| self.failed(question, error))?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -225,86 +296,43 @@ impl Transport {
         Ok(())
     }
 
-    /// Meets a challenge, if it may be met.
-    async fn authenticate(
+    /// Whether the answer has one of these statuses.
+    pub(super) fn check(
         &self,
         question: Question<'_>,
-        url: &Url,
-        wanted: Challenge,
-    ) -> Result<Authorization, RegistryError> {
-        let (mut realm, service) = match (wanted, &question.access.credentials) {
-            (Challenge::Bearer { realm, service }, _) => (realm, service),
-            (Challenge::Basic, Credentials::Basic { username, password }) => {
-                let header = basic(username, password)
-                    .ok_or_else(|| question.unauthorized("the pull secret can't be sent in a header"))?;
-                return Ok(Authorization { header, expires: Instant::now() + MAX_TOKEN_LIFETIME });
-            }
-            (Challenge::Basic, Credentials::Anonymous) => {
-                return Err(
-                    question.unauthorized("it wants user name and password, and there is no pull secret for it")
-                );
-            }
-        };
-        challenge::allow_realm(&self.config, question.repository, url, &realm)
-            .map_err(|refusal| question.refused(refusal.host, refusal.cause))?;
-        // The scope is ours, not the challenge's: a registry can't make us ask for more than reading.
-        realm.query_pairs_mut().append_pair("scope", &format!("repository:{}:pull", question.repository.path()));
-        if let Some(service) = service {
-            realm.query_pairs_mut().append_pair("service", &service);
-        }
-        realm.set_fragment(None);
-        let mut request = self.named.get(realm);
-        if let Credentials::Basic { username, password } = &question.access.credentials {
-            let header = basic(username, password)
-                .ok_or_else(|| question.unauthorized("the pull secret can't be sent in a header"))?;
-            request = request.header(AUTHORIZATION, header);
-        }
-        let question =
-            Question { what: "the token", subject: "its token service", limit: MAX_TOKEN_ANSWER, ..question };
-        let response = request.send().await.map_err(|error| self.failed(question, error))?;
-        if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(question.unauthorized(match question.access.credentials {
-                Credentials::Anonymous => {
-                    "its token service gives no anonymous token, and there is no pull secret for it"
-                }
-                Credentials::Basic { .. } => "its token service does not accept the user name and password given",
-            }));
-        }
-        let answer = self.read(question, response).await?;
-        let token: TokenAnswer = serde_json::from_slice(&answer.body)
-            .map_err(|_| question.invalid("its token service does not answer with a token"))?;
-        let lifetime = token.expires_in.map_or(TOKEN_LIFETIME, Duration::from_secs);
-        let header = token
-            .token
-            .or(token.access_token)
-            .and_then(|token| bearer(&token))
-            .ok_or_else(|| question.invalid("its token service's token can't be sent in a header"))?;
-        // A little early, so that a token does not end on its way.
-        let lifetime = lifetime.clamp(TOKEN_LIFETIME, MAX_TOKEN_LIFETIME).saturating_sub(Duration::from_secs(10));
-        Ok(Authorization { header, expires: Instant::now() + lifetime })
-    }
-
-    /// Reads an answer to its end, if it is one and not too large.
-    async fn read(&self, question: Question<'_>, mut response: Response) -> Result<Answer, RegistryError> {
+        response: &Response,
+        expected: &[StatusCode],
+    ) -> Result<(), RegistryError> {
         let repository = || question.repository.to_string();
         match response.status() {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED => return Err(question.unauthorized("the credentials are not accepted")),
-            StatusCode::FORBIDDEN => return Err(RegistryError::Forbidden { repository: repository() }),
+            status if expected.contains(&status) => Ok(()),
+            StatusCode::UNAUTHORIZED => Err(question.unauthorized("the credentials are not accepted")),
+            StatusCode::FORBIDDEN => Err(question.denied()),
             StatusCode::NOT_FOUND => {
-                return Err(RegistryError::NotFound { repository: repository(), what: question.subject.to_owned() });
+                Err(RegistryError::NotFound { repository: repository(), what: question.subject.to_owned() })
+            }
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                Err(RegistryError::Unsupported { repository: repository(), what: question.what })
             }
             StatusCode::TOO_MANY_REQUESTS => {
                 let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
-                return Err(RegistryError::RateLimited { repository: repository(), retry_after });
+                Err(RegistryError::RateLimited { repository: repository(), retry_after })
             }
             status if status.is_server_error() => {
-                return Err(question.unreachable(format!("it answered with status {}", status.as_u16())));
+                Err(question.unreachable(format!("it answered with status {}", status.as_u16())))
             }
-            status => return Err(question.invalid(format!("it answered with status {}", status.as_u16()))),
+            status => Err(question.invalid(format!("it answered with status {}", status.as_u16()))),
         }
-        let too_large =
-            || RegistryError::TooLarge { repository: repository(), what: question.what, limit: question.limit };
+    }
+
+    /// Reads an answer to its end, if it is one and not too large.
+    pub(super) async fn read(&self, question: Question<'_>, mut response: Response) -> Result<Answer, RegistryError> {
+        self.check(question, &response, &[StatusCode::OK])?;
+        let too_large = || RegistryError::TooLarge {
+            repository: question.repository.to_string(),
+            what: question.what,
+            limit: question.limit,
+        };
         if response.content_length().is_some_and(|length| length > question.limit as u64) {
             return Err(too_large());
         }
@@ -319,10 +347,9 @@ impl Transport {
     }
 
     /// A failed request in words, without its URL: that may carry signatures.
-    fn failed(&self, question: Question<'_>, error: reqwest::Error) -> RegistryError {
+    pub(super) fn failed(&self, question: Question<'_>, error: reqwest::Error) -> RegistryError {
         if error.is_timeout() {
-            let seconds = self.config.timeouts.request.as_secs_f32();
-            return question.unreachable(format!("no complete answer within {seconds} s"));
+            return question.unreachable("no complete answer in time".to_owned());
         }
         let error = error.without_url();
         let mut cause: &dyn std::error::Error = &error;
@@ -332,30 +359,6 @@ impl Transport {
         let cause: String = cause.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
         question.unreachable(cause)
     }
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    token: Option<SecretString>,
-    access_token: Option<SecretString>,
-    expires_in: Option<u64>,
-}
-
-fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_str(text).ok()?;
-    header.set_sensitive(true);
-    Some(header)
-}
-
-fn basic(username: &str, password: &SecretString) -> Option<HeaderValue> {
-    let pair = format!("{username}:{}", password.expose_secret());
-    sensitive(&format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
-}
-
-fn bearer(token: &SecretString) -> Option<HeaderValue> {
-    let token = token.expose_secret();
-    let fits = !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|b| b.is_ascii_graphic());
-    if fits { sensitive(&format!("Bearer {token}")) } else { None }
 }
 
 /// `Retry-After` as seconds or as a date, at most an hour.

@@ -173,7 +173,9 @@ fn told(error: &RegistryError, release: &TimeTrackerRelease, repository: &Reposi
         | RegistryError::Incomplete { .. }
         | RegistryError::DigestMismatch { .. }
         | RegistryError::NoSuchPlatform { .. }
-        | RegistryError::RefusedAddress { .. } => false,
+        | RegistryError::RefusedAddress { .. }
+        | RegistryError::WriteDenied { .. }
+        | RegistryError::Unsupported { .. } => false,
     };
     let host = repository.host();
     let secret = match &release.spec.image.pull_secret_ref {
