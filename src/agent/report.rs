@@ -369,6 +369,9 @@ pub enum EnvironmentReport {
         /// The image that holds it, by digest, if there is one.
         #[serde(default)]
         image: Option<String>,
+        /// Whether that image is to be given this week's tag.
+        #[serde(default)]
+        stale: bool,
         /// Why it can't be told whether there is one, at most 600 bytes.
         #[serde(default)]
         problem: Option<String>,
@@ -379,6 +382,12 @@ pub enum EnvironmentReport {
         image: String,
         /// Whether it was there already.
         found: bool,
+        /// How many images were deleted that nobody has used for long.
+        #[serde(default)]
+        removed: u32,
+        /// Why not more, at most 600 bytes.
+        #[serde(default)]
+        problem: Option<String>,
     },
     /// It is one archive.
     Packed {
@@ -410,6 +419,8 @@ pub enum EnvironmentFailure {
     Requirements,
     /// What was installed is no archive of files, or too large.
     Archive,
+    /// The registry does not allow it with these credentials, or leads elsewhere.
+    Denied,
     /// The store or the registry does not answer, or refuses. Tried again.
     Unreachable,
 }

@@ -94,6 +94,7 @@ pub struct PollSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.repository == self.repository.lowerAscii()", "repository has upper-case letters: image repositories are lower case"))]
+#[x_kube(validation = ("!has(self.environmentRetention) || (duration(self.environmentRetention) >= duration('168h') && duration(self.environmentRetention) <= duration('2160h'))", "environmentRetention is between 168h and 2160h"))]
 pub struct SourceImage {
     /// The repository.
     #[schemars(length(min = 3, max = 255))]
@@ -101,6 +102,10 @@ pub struct SourceImage {
     /// Secret of type `kubernetes.io/dockerconfigjson` that may push.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push_secret_ref: Option<LocalName>,
+    /// How long an environment's image is used after the week of its last use, default `336h` (14 days). One that no run
+    /// has used for longer is deleted a week later, if the registry allows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment_retention: Option<Period>,
 }
 
 /// What becomes of pull requests from forks.

@@ -21,6 +21,7 @@ fn expected(agent: bool, collector: bool) -> Expectations {
         coverage: None,
         migration: false,
         environment: false,
+        identifies: false,
         publishes: false,
     }
 }

@@ -145,11 +145,20 @@ fn under_way(observed: &Observed, started: &Started, settings: &Settings, now: T
         None if !walked.progress.going && cells.iter().all(|cell| cell.phase.is_final()) => {
             Situation::Over(outcome_of(observed, &cells, halt, now))
         }
-        None => Situation::Running { waits: walked.waits.as_ref().map(|(grant, _)| grant.why(&settings.limits)) },
+        None => {
+            let room = walked.waits.as_ref().map(|(grant, _)| grant.why(&settings.limits));
+            let follows = walked.progress.follows.as_ref();
+            let made = follows.map(|run| format!("waits for run {run}, which makes the same environment"));
+            let waits: Vec<String> = room.into_iter().chain(made).collect();
+            Situation::Running { waits: (!waits.is_empty()).then(|| waits.join("; ")) }
+        }
     };
     effects.extend(match &situation {
-        Situation::Over(outcome) => Some(end(observed, outcome.clone())),
-        Situation::Running { .. } | Situation::Waiting { .. } => marked(observed, walked.waits.map(|(_, mark)| mark)),
+        Situation::Over(outcome) => vec![end(observed, outcome.clone())],
+        Situation::Running { .. } | Situation::Waiting { .. } => {
+            let waits = marked(observed, walked.waits.map(|(_, mark)| mark));
+            waits.into_iter().chain(following(observed, walked.progress.follows)).collect()
+        }
     });
     let facts = Facts {
         situation,
@@ -170,6 +179,12 @@ pub fn marked(observed: &Observed, wanted: Option<Mark>) -> Option<Effect> {
         Some(wanted) => (mark.as_ref() != Some(&wanted)).then_some(Effect::Wait(wanted)),
         None => mark.map(|_| Effect::Proceed),
     }
+}
+
+/// Says which run makes an environment that this one waits for, or that it waits for none any more.
+fn following(observed: &Observed, run: Option<String>) -> Option<Effect> {
+    let marked = observed.run.annotations().get(names::FOLLOWS_ANNOTATION);
+    (marked != run.as_ref()).then_some(Effect::Follow { run })
 }
 
 /// With the end of a run that a trigger or the plugin made, older ones go, should they be too many by then.

@@ -28,6 +28,7 @@ fn observed(spec: Value, pipeline: Option<Value>) -> Observed {
         trust: None,
         policy: None,
         queue: None,
+        flights: None,
         history: None,
         reused: None,
         earlier: None,

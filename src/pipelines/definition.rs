@@ -7,6 +7,7 @@ use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::names;
+use crate::api::duration::Period;
 use crate::api::job::JobSpec;
 use crate::api::pipeline::PipelineSpec;
 use crate::api::source::SourceRepositorySpec;
@@ -45,6 +46,9 @@ pub struct ImageStore {
     /// The Secret of type `kubernetes.io/dockerconfigjson` that opens it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// How long images are used after their last use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Period>,
 }
 
 impl Source {
@@ -57,6 +61,7 @@ impl Source {
             environments: repository.image.as_ref().map(|image| ImageStore {
                 repository: format!("{}-environment", image.repository),
                 secret: image.push_secret_ref.as_ref().map(|secret| secret.name.clone()),
+                retention: image.environment_retention.clone(),
             }),
         })
     }

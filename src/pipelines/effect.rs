@@ -60,6 +60,11 @@ pub enum Effect {
     Wait(Mark),
     /// Says that it does not any more.
     Proceed,
+    /// Says which run makes an environment that this one waits for; `None`: it waits no more.
+    Follow {
+        /// The run.
+        run: Option<String>,
+    },
     /// Claims a job that must never run twice.
     Claim(Box<ConfigMap>),
     /// Starts an attempt.
@@ -205,6 +210,7 @@ impl Effect {
                 "labels": { names::WAITING_LABEL: null },
                 "annotations": { names::WAITING_ANNOTATION: null },
             })),
+            Self::Follow { run } => of_run(json!({ "annotations": { names::FOLLOWS_ANNOTATION: run } })),
             Self::Claim(claim) => Write::Create(Manifest::of(claim.as_ref())?),
             Self::Start(job) => Write::Create(Manifest::of(job.as_ref())?),
             Self::EndPod { pod, stop } => {
@@ -242,8 +248,11 @@ impl Effect {
                 patch: json!({ "metadata": { "annotations": { names::RESULT_ANNOTATION: text(claim, result)? } } }),
             },
             Self::Finish { resource_version, finalizers, pipeline, outcome } => {
-                let annotations =
-                    json!({ names::OUTCOME_ANNOTATION: text(run, outcome)?, names::WAITING_ANNOTATION: null });
+                let annotations = json!({
+                    names::OUTCOME_ANNOTATION: text(run, outcome)?,
+                    names::WAITING_ANNOTATION: null,
+                    names::FOLLOWS_ANNOTATION: null,
+                });
                 let labels = json!({
                     names::FINISHED_LABEL: "true",
                     names::PIPELINE_LABEL: pipeline,
@@ -275,6 +284,7 @@ impl Effect {
             | Self::Supersede { .. }
             | Self::Wait(_)
             | Self::Proceed
+            | Self::Follow { .. }
             | Self::Claim(_)
             | Self::EndPod { .. }
             | Self::Suspend { .. }
@@ -322,6 +332,8 @@ impl Effect {
             Self::Supersede { run } => format!("tell run {run} to end for this one"),
             Self::Wait(mark) => format!("wait for room for {} jobs", mark.jobs),
             Self::Proceed => "wait no longer".to_owned(),
+            Self::Follow { run: Some(run) } => format!("wait for the environment that run {run} makes"),
+            Self::Follow { run: None } => "wait for no environment any more".to_owned(),
             Self::Claim(claim) => format!("claim {}", claim.name_any()),
             Self::Start(job) => format!("start job {}", job.name_any()),
             Self::EndPod { pod, .. } => format!("end pod {pod}"),

@@ -71,7 +71,8 @@ fn pod(pipeline: &Value, name: &str) -> (PodSpec, String) {
 fn pod_with(pipeline: &Value, name: &str, images: Option<&str>, outputs: &[(&str, &str)]) -> (PodSpec, String) {
     let mut definition = definition(pipeline);
     if let (Some(images), Some(source)) = (images, &mut definition.source) {
-        source.environments = Some(ImageStore { repository: images.to_owned(), secret: Some("push".to_owned()) });
+        source.environments =
+            Some(ImageStore { repository: images.to_owned(), secret: Some("push".to_owned()), retention: None });
     }
     let mut settings = settings();
     settings.registry.mirrors.insert("ghcr.io".to_owned(), "registry:5000".to_owned());
@@ -94,9 +95,10 @@ fn pod_with(pipeline: &Value, name: &str, images: Option<&str>, outputs: &[(&str
     let graph = Graph::with(&definition.pipeline, images.is_some()).unwrap();
     let node = node(&graph, name);
     let before = [view("environment", outputs)];
+    let now = "2026-11-23T15:00:00Z".parse().unwrap();
     let made = match node.environment {
-        Role::Makes => job(&context, node, 1),
-        Role::Publishes(_) => publish(&context, &graph, node, 1, &before),
+        Role::Makes => job(&context, node, 1, None, now),
+        Role::Publishes(_) => publish(&context, &graph, node, 1, &before, now),
         Role::None | Role::Uses(_) => {
             let given = Given { environment: Brought::of(&graph, node, &before), ..Given::default() };
             jobs::job(&context, node, node.cells.first().unwrap(), 1, &given)
@@ -337,7 +339,7 @@ fn the_credentials_of_the_registry_are_only_where_nothing_but_the_agent_runs() {
     let identify = containers(&pod)[1];
     let words = identify.command.as_ref().unwrap().join(" ");
     for part in [
-        "--images=ghcr.io/o/app-environment",
+        "--images=ghcr.io/o/app-environment --week=2968 --weeks=2",
         "--mirror=ghcr.io=registry:5000",
         "--plain-http=registry:5000",
         "--docker-config=/timetracker/registry/config.json",

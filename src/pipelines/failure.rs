@@ -1,16 +1,15 @@
 //! What the end of a pod's containers means: success, or a class of failure with its evidence.
 
-use std::collections::BTreeMap;
+mod environments;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::environments::ERROR_OUTPUT;
 use super::findings;
 use super::result::{JobResult, Stop};
 use super::steps::CoverageGoal;
 use crate::agent::report::{
-    CheckReport, CollectReport, DatabaseFailure, EnvironmentFailure, EnvironmentReport, ExecReport, FetchFailure,
-    FetchReport, ResolveReport, SourceFailure, SourceReport, TestCounts,
+    CheckReport, CollectReport, DatabaseFailure, ExecReport, FetchFailure, FetchReport, ResolveReport, SourceFailure,
+    SourceReport, TestCounts,
 };
 use crate::api::job::ReportKind;
 pub use crate::api::marks::{
@@ -20,6 +19,7 @@ pub use crate::api::marks::{
 use crate::api::run::FailureClass;
 use crate::schema::check::Verdict;
 use crate::workload::{ContainerEnd, Loss, Lost, container_end, read_report};
+use environments::{is_known, of_environment, of_identifying, of_making, of_publishing};
 
 /// What is expected of an attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,8 +42,30 @@ pub struct Expectations {
     pub migration: bool,
     /// Whether it makes an environment, which must have been kept.
     pub environment: bool,
+    /// Whether the command names one, and answers how.
+    pub identifies: bool,
     /// Whether the command makes an image of one, and answers which.
     pub publishes: bool,
+}
+
+impl Expectations {
+    /// Of a command that is none of a pipeline's, and answers in its termination message.
+    #[must_use]
+    pub fn of_answer(timeout: std::time::Duration) -> Self {
+        Self {
+            timeout,
+            agent: false,
+            collector: false,
+            reports: Vec::new(),
+            outputs: Vec::new(),
+            resolves: false,
+            coverage: None,
+            migration: false,
+            environment: false,
+            identifies: false,
+            publishes: false,
+        }
+    }
 }
 
 /// The result of a main container that ended.
@@ -59,6 +81,7 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
         // Whatever the command made of it: a script may trap TERM and end with 0.
         None if exec.as_ref().is_some_and(|exec| exec.terminated) => of_termination(end, pod, expected),
         None if expected.resolves => of_resolve(end),
+        None if expected.identifies => of_identifying(end),
         None if expected.publishes => of_publishing(end),
         None if end.exit_code == 0 && expected.environment && is_known(pod) => JobResult::succeeded(),
         None if end.exit_code == 0 => of_success(report.as_ref(), expected),
@@ -68,15 +91,10 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
     let result = notes.fold(result, |result, note| result.noted(&note));
     let mut report = report.unwrap_or_default();
     report.outputs.retain(|name, _| expected.outputs.contains(name));
-    let result = if expected.environment { of_making(result, pod, &mut report.outputs) } else { result };
-    JobResult {
-        tests: report.tests,
-        markers: report.markers,
-        coverage: report.coverage,
-        outputs: report.outputs,
-        ..result
-    }
-    .ended(end.finished, seconds)
+    let mut result = if expected.environment { of_making(result, pod, &mut report.outputs) } else { result };
+    result.outputs.extend(report.outputs);
+    JobResult { tests: report.tests, markers: report.markers, coverage: report.coverage, ..result }
+        .ended(end.finished, seconds)
 }
 
 fn counts_tests(expected: &Expectations) -> bool {
@@ -97,57 +115,6 @@ fn without(pod: &Pod) -> Option<String> {
         Ok(FetchReport::Fetched { missing, .. }) => missing,
         Ok(FetchReport::Failed { .. }) | Err(_) => None,
     }
-}
-
-/// The result of making an environment, with what is known of it. Its outputs become what was read before foreign code
-/// ran beside it.
-fn of_making(result: JobResult, pod: &Pod, outputs: &mut BTreeMap<String, String>) -> JobResult {
-    let told = outputs.remove(ERROR_OUTPUT).filter(|told| !told.is_empty());
-    outputs.clear();
-    let result = match told.filter(|_| result.failure == Some(FailureClass::CommandFailure)) {
-        Some(told) => result.noted(&told),
-        None => result,
-    };
-    let identified = container_end(pod, ENVIRONMENT).and_then(|end| read_report(&end.message).ok());
-    let Some(EnvironmentReport::Identified { hash, platform, image, problem, .. }) = identified else { return result };
-    outputs.insert("hash".to_owned(), hash.to_string());
-    outputs.insert("platform".to_owned(), platform);
-    outputs.extend(image.map(|image| ("image".to_owned(), image)));
-    match problem {
-        Some(problem) => result.noted(&problem),
-        None => result,
-    }
-}
-
-/// Whether there is an image of the environment, so that nothing had to be installed and kept.
-fn is_known(pod: &Pod) -> bool {
-    let identified = container_end(pod, ENVIRONMENT).and_then(|end| read_report(&end.message).ok());
-    matches!(identified, Some(EnvironmentReport::Identified { image: Some(_), .. }))
-}
-
-fn of_publishing(end: &ContainerEnd) -> JobResult {
-    match read_report::<EnvironmentReport>(&end.message) {
-        Ok(EnvironmentReport::Published { .. }) if end.exit_code == 0 => JobResult::succeeded(),
-        Ok(EnvironmentReport::Failed { failure, message }) => of_environment_failure(failure, &message),
-        Ok(
-            EnvironmentReport::Identified { .. }
-            | EnvironmentReport::Packed { .. }
-            | EnvironmentReport::Unpacked { .. }
-            | EnvironmentReport::Published { .. },
-        )
-        | Err(_) => JobResult::failed(
-            FailureClass::Infrastructure,
-            &format!("exit code {} without an image: {}", end.exit_code, end.message),
-        ),
-    }
-}
-
-fn of_environment_failure(failure: EnvironmentFailure, message: &str) -> JobResult {
-    let class = match failure {
-        EnvironmentFailure::Requirements | EnvironmentFailure::Archive => FailureClass::Configuration,
-        EnvironmentFailure::Unreachable => FailureClass::Infrastructure,
-    };
-    JobResult::failed(class, &format!("environment: {message}"))
 }
 
 fn seconds_of(end: &ContainerEnd) -> Option<i64> {
@@ -382,25 +349,6 @@ fn of_source_failure(failure: SourceFailure, message: &str) -> JobResult {
 #[must_use]
 pub fn of_init(pod: &Pod) -> Option<JobResult> {
     of_source(pod).or_else(|| of_fetch(pod)).or_else(|| of_environment(pod))
-}
-
-fn of_environment(pod: &Pod) -> Option<JobResult> {
-    let end = container_end(pod, ENVIRONMENT).filter(|end| end.exit_code != 0)?;
-    let result = match read_report::<EnvironmentReport>(&end.message) {
-        Ok(EnvironmentReport::Failed { failure, message }) => of_environment_failure(failure, &message),
-        Ok(
-            EnvironmentReport::Identified { .. }
-            | EnvironmentReport::Packed { .. }
-            | EnvironmentReport::Unpacked { .. }
-            | EnvironmentReport::Published { .. },
-        )
-        | Err(_) => {
-            let words = if end.message.is_empty() { &end.reason } else { &end.message };
-            let text = format!("environment ended with exit code {}: {words}", end.exit_code);
-            JobResult::failed(FailureClass::Infrastructure, &text)
-        }
-    };
-    Some(result.ended(end.finished, None))
 }
 
 fn of_fetch(pod: &Pod) -> Option<JobResult> {

@@ -19,6 +19,7 @@ fn expected(reports: Vec<ReportKind>) -> Expectations {
         coverage: None,
         migration: false,
         environment: false,
+        identifies: false,
         publishes: false,
     }
 }

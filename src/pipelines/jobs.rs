@@ -114,6 +114,7 @@ impl RunContext<'_> {
             coverage: Step::of(job).and_then(Step::coverage_goal),
             migration: Step::of(job).is_some_and(Step::checks_migrations),
             environment: node.environment == Role::Makes,
+            identifies: false,
             publishes,
         }
     }

@@ -44,6 +44,7 @@ pub use concurrency::Rival;
 pub use decide::decide;
 pub use definition::{Definition, Source};
 pub use effect::Effect;
+pub use environments::flight::Flight;
 pub use graph::{Graph, GraphError};
 pub use history::Finished;
 pub use observe::Observed;
@@ -166,7 +167,7 @@ pub async fn reconcile(
         return act(cluster, runs, observed, plan, time).await;
     }
     let _turn = runs.turn.lock().await;
-    observed.take_turn(cluster, &runs.settings).await?;
+    observed.take_turn(cluster, &runs.settings, &environments::flight::wanted(&plan.effects)).await?;
     let time = now();
     let plan = decide(&observed, &runs.settings, time);
     act(cluster, runs, observed, plan, time).await

@@ -60,6 +60,11 @@ pub const CONTENT_ANNOTATION: &str = "timetracker.dev/content";
 pub const COMPONENT: &str = "pipeline-job";
 /// The managed-by label's value.
 pub const MANAGED_BY: &str = "timetracker-operator";
+/// Label of a Job that installs an environment and may publish it, or publishes it: which one. Annotation of any Job
+/// that installs one: the same.
+pub const ENVIRONMENT_LABEL: &str = "timetracker.dev/environment";
+/// Annotation of a run that waits for an environment: the run that makes it.
+pub const FOLLOWS_ANNOTATION: &str = "timetracker.dev/follows";
 /// The pseudo job that reads a branch's or tag's commit; no job of a pipeline can have this name.
 pub const RESOLVE: &str = "(revision)";
 
@@ -69,6 +74,12 @@ pub fn event(run: &PipelineRun) -> &str {
     let labelled = run.metadata.labels.as_ref().and_then(|labels| labels.get(EVENT_LABEL));
     let of_pull_request = run.spec.revision.as_ref().is_some_and(|revision| revision.pull_request.is_some());
     labelled.map_or(if of_pull_request { "PullRequest" } else { "Manual" }, String::as_str)
+}
+
+/// The pseudo job that names an environment before the job `cell` installs it; no job of a pipeline can have this name.
+#[must_use]
+pub fn identification(cell: &str) -> String {
+    format!("({cell})")
 }
 
 /// Ten hexadecimal digits of the parts; no two lists of parts give the same text to the hash.
@@ -138,6 +149,12 @@ pub fn history_selector(pipeline: &str) -> String {
 #[must_use]
 pub fn group_selector(hash: &str) -> String {
     format!("{GROUP_LABEL}={hash},!{FINISHED_LABEL}")
+}
+
+/// Selects the Jobs that install or publish this environment in runs that may publish it.
+#[must_use]
+pub fn environment_selector(key: &str) -> String {
+    format!("app.kubernetes.io/managed-by={MANAGED_BY},{ENVIRONMENT_LABEL}={key}")
 }
 
 /// `name` as a part of an environment variable's name.

@@ -1,6 +1,6 @@
 //! Reads everything that a decision about one run needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::try_join;
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use kube::{Resource as _, ResourceExt};
 use super::attempts::pod_of;
 use super::concurrency::Rival;
 use super::definition::Definition;
+use super::environments::flight::Flight;
 use super::history::Finished;
 use super::queue::{Queue, Waiting, takes_room};
 use super::reuse::Reused;
@@ -57,6 +58,8 @@ pub struct Observed {
     pub policy: Option<String>,
     /// What takes room and who waits for it, read only when the run's turn to start Jobs has come.
     pub queue: Option<Queue>,
+    /// Other runs that make an environment which this one would install, read only when its turn to do so has come.
+    pub flights: Option<Vec<Flight>>,
     /// Finished runs of the pipeline that may be too many, read only when this one ends.
     pub history: Option<Vec<Finished>>,
     /// What the run took over from an earlier one, once that is written down.
@@ -107,17 +110,44 @@ impl Observed {
         Ok(Some(observed))
     }
 
-    /// Reads what other runs may have changed while this one waited for its turn.
+    /// Reads what other runs may have changed while this one waited for its turn. `environments` are those that it would
+    /// install.
     ///
     /// # Errors
     /// When the API server refuses or does not answer. Then nothing is decided.
-    pub async fn take_turn(&mut self, cluster: &Cluster, settings: &Settings) -> Result<(), ReadError> {
+    pub async fn take_turn(
+        &mut self,
+        cluster: &Cluster,
+        settings: &Settings,
+        environments: &BTreeSet<String>,
+    ) -> Result<(), ReadError> {
+        let namespace = self.run.metadata.namespace.clone().unwrap_or_default();
         if self.marked(names::REVISION_ANNOTATION).is_some() {
             self.queue = Some(queue(cluster, settings).await?);
-            return Ok(());
+            return self.read_flights(cluster, &namespace, environments).await;
         }
-        let namespace = self.run.metadata.namespace.clone().unwrap_or_default();
         self.read_rivals(cluster, &namespace).await
+    }
+
+    async fn read_flights(
+        &mut self,
+        cluster: &Cluster,
+        namespace: &str,
+        environments: &BTreeSet<String>,
+    ) -> Result<(), ReadError> {
+        let own = self.run.metadata.uid.clone().unwrap_or_default();
+        let mut flights = Vec::new();
+        for key in environments {
+            let jobs = cluster.list::<Job>(namespace, &names::environment_selector(key)).await?;
+            for flight in Flight::among(&jobs, &own) {
+                let run = cluster.get::<PipelineRun>(namespace, &flight.run).await?;
+                if flight.goes_on(run.as_ref()) {
+                    flights.push(flight);
+                }
+            }
+        }
+        self.flights = Some(flights);
+        Ok(())
     }
 
     /// Reads which finished runs of the pipeline there are, if this one counts among them.
@@ -191,6 +221,7 @@ impl Observed {
             trust: None,
             policy: None,
             queue: None,
+            flights: None,
             history: None,
             reused: None,
             earlier: None,

@@ -1,5 +1,7 @@
 //! Walks the graph: judges every attempt, and says which to stop, to write down and to start.
 
+mod unmade;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -98,6 +100,8 @@ pub struct Progress {
     pub next: Next,
     /// Whether an attempt is on its way.
     pub going: bool,
+    /// The run that makes an environment which this one waits for.
+    pub follows: Option<String>,
     /// How many attempts would start if there were room for all.
     pub wanted: u32,
     /// The Jobs that are over and of which that is written down only now: they take no room any more.
@@ -118,6 +122,7 @@ pub struct Walk<'a> {
     freed: BTreeSet<String>,
     next: Next,
     going: bool,
+    follows: Option<String>,
     cells: Vec<CellView>,
     /// By place in the graph: the worst of the cells, once all are final.
     finals: Vec<Option<JobPhase>>,
@@ -140,6 +145,7 @@ impl<'a> Walk<'a> {
             freed: BTreeSet::new(),
             next: Next::OnChange,
             going: false,
+            follows: None,
             cells: Vec::new(),
             finals: Vec::new(),
         }
@@ -156,18 +162,7 @@ impl<'a> Walk<'a> {
 
     /// The pseudo job that reads a ref's commit. Returns how it ended, once it has.
     pub fn resolve(&mut self) -> Option<JobResult> {
-        let expected = Expectations {
-            timeout: jobs::RESOLVE_TIMEOUT,
-            agent: false,
-            collector: false,
-            reports: Vec::new(),
-            outputs: Vec::new(),
-            resolves: true,
-            coverage: None,
-            migration: false,
-            environment: false,
-            publishes: false,
-        };
+        let expected = Expectations { resolves: true, ..Expectations::of_answer(jobs::RESOLVE_TIMEOUT) };
         let attempts = self.attempts(names::RESOLVE, &expected, RESOLVE_ATTEMPTS, Effects::Idempotent);
         match attempts.judgement {
             Some(Judgement::Over { result, recorded }) => {
@@ -200,8 +195,8 @@ impl<'a> Walk<'a> {
     #[must_use]
     pub fn done(self) -> Progress {
         let effects = self.records.into_iter().chain(self.stops).chain(self.starts).collect();
-        let Self { cells, next, going, wanted, freed, .. } = self;
-        Progress { cells, effects, next, going, wanted, freed }
+        let Self { cells, next, going, follows, wanted, freed, .. } = self;
+        Progress { cells, effects, next, going, follows, wanted, freed }
     }
 
     fn start_resolve(&mut self, attempt: u32) {
@@ -305,23 +300,14 @@ impl<'a> Walk<'a> {
                     }
                     return self.start(graph, node, cell, attempts.number + 1, slots, view);
                 }
-                // What vanished while it was being stopped was stopped.
-                let vanished = result.failure.is_some_and(FailureClass::is_infrastructure);
-                let cancelled = vanished && matches!(stop, Some((FailureClass::Cancelled, _)));
-                let phase = if cancelled { JobPhase::Cancelled } else { result.phase };
-                CellView { phase, message: result.message.clone(), result: Some(result.clone()), ..view }
+                ended(view, result, stop)
             }
-            None => match (gate, stop) {
-                (Gate::Wait, None) => view,
-                (_, Some((_, message))) => {
-                    CellView { phase: JobPhase::Cancelled, message: Some(format!("not started: {message}")), ..view }
-                }
-                (Gate::Skip(why), None) => CellView { phase: JobPhase::Skipped, message: Some(why.clone()), ..view },
-                (Gate::Broken(why), None) => {
-                    let result = JobResult::failed(FailureClass::Configuration, why);
-                    CellView { phase: JobPhase::Failed, message: result.message.clone(), result: Some(result), ..view }
-                }
-                (Gate::Open, None) => self.start(graph, node, cell, 1, slots, view),
+            None if environments::is_named_first(self.run, node) => {
+                self.unmade(graph, node, cell, gate, stop, slots, view)
+            }
+            None => match unstarted(&view, gate, stop) {
+                Some(view) => view,
+                None => self.start(graph, node, cell, 1, slots, view),
             },
         }
     }
@@ -365,6 +351,10 @@ impl<'a> Walk<'a> {
         slots: &mut usize,
         view: CellView,
     ) -> CellView {
+        // Before every attempt: while one that failed waits for its next, another run may have begun.
+        if let Some(why) = (node.environment == Role::Makes).then(|| self.made_elsewhere(cell)).flatten() {
+            return CellView { message: Some(why), ..view };
+        }
         if *slots == 0 || !self.has_room() {
             return CellView { phase: JobPhase::Queued, ..view };
         }
@@ -379,8 +369,8 @@ impl<'a> Walk<'a> {
             self.starts.push(Effect::Claim(Box::new(claim)));
         }
         let job = match node.environment {
-            Role::Makes => environments::job(self.run, node, attempt),
-            Role::Publishes(_) => environments::publish(self.run, graph, node, attempt, &self.cells),
+            Role::Makes => environments::job(self.run, node, attempt, self.key(cell).as_deref(), self.now),
+            Role::Publishes(_) => environments::publish(self.run, graph, node, attempt, &self.cells, self.now),
             Role::None | Role::Uses(_) => {
                 let inputs = Inputs::of(graph, node, &self.cells);
                 let environment = Brought::of(graph, node, &self.cells);
@@ -492,3 +482,29 @@ impl<'a> Walk<'a> {
 }
 
 const RESOLVE_ATTEMPTS: u32 = 3;
+
+/// The view of a cell of which nothing was started, with why not; `None` if it may start now.
+fn unstarted(view: &CellView, gate: &Gate, stop: Option<&(FailureClass, String)>) -> Option<CellView> {
+    let view = view.clone();
+    match (gate, stop) {
+        (Gate::Open, None) => None,
+        (Gate::Wait, None) => Some(view),
+        (_, Some((_, message))) => {
+            Some(CellView { phase: JobPhase::Cancelled, message: Some(format!("not started: {message}")), ..view })
+        }
+        (Gate::Skip(why), None) => Some(CellView { phase: JobPhase::Skipped, message: Some(why.clone()), ..view }),
+        (Gate::Broken(why), None) => {
+            let result = JobResult::failed(FailureClass::Configuration, why);
+            Some(CellView { phase: JobPhase::Failed, message: result.message.clone(), result: Some(result), ..view })
+        }
+    }
+}
+
+/// The view of a cell that has ended so.
+fn ended(view: CellView, result: &JobResult, stop: Option<&(FailureClass, String)>) -> CellView {
+    // What vanished while it was being stopped was stopped.
+    let vanished = result.failure.is_some_and(FailureClass::is_infrastructure);
+    let cancelled = vanished && matches!(stop, Some((FailureClass::Cancelled, _)));
+    let phase = if cancelled { JobPhase::Cancelled } else { result.phase };
+    CellView { phase, message: result.message.clone(), result: Some(result.clone()), ..view }
+}

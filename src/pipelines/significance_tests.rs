@@ -93,6 +93,7 @@ fn whatever_is_judged_otherwise_is_a_change() {
         coverage: None,
         migration: false,
         environment: false,
+        identifies: false,
         publishes: false,
     };
     let job = Job::default();

@@ -1,4 +1,4 @@
-//! Whom a run wakes when it gives something free: room for Jobs, or the turn in its concurrency group.
+//! Whom a run wakes when it gives something free: room for Jobs, the turn in its concurrency group, or an environment.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::names;
 use super::queue::Waiting;
 use crate::api::run::PipelineRun;
 
-/// The most namespaces of which a run is woken.
+/// The most namespaces of which a run is woken, and the most runs that are woken for an environment.
 const MOST: usize = 8;
 
 /// The runs to be woken, by namespace and name: those whose turn it may be. All others look by themselves, less often.
@@ -27,8 +27,22 @@ pub fn woken<'a>(changed: &PipelineRun, all: impl Iterator<Item = &'a PipelineRu
     heads.sort_by_key(|waiting| waiting.mark.since);
     let mut woken: Vec<(String, String)> =
         heads.into_iter().take(MOST).map(|waiting| (waiting.namespace, waiting.name)).collect();
+    woken.extend(followers(changed, all.clone()));
     woken.extend(next_of_group(changed, all));
     woken
+}
+
+/// The runs that wait for an environment that the changed one makes.
+fn followers<'a>(
+    changed: &PipelineRun,
+    all: impl Iterator<Item = &'a PipelineRun>,
+) -> impl Iterator<Item = (String, String)> {
+    let (namespace, name) = (changed.namespace().unwrap_or_default(), changed.name_any());
+    let follows = move |run: &&PipelineRun| {
+        run.annotations().get(names::FOLLOWS_ANNOTATION) == Some(&name) && run.namespace().as_ref() == Some(&namespace)
+    };
+    let following: Vec<_> = all.filter(follows).take(MOST).map(|run| (run.namespace(), run.name_any())).collect();
+    following.into_iter().map(|(namespace, name)| (namespace.unwrap_or_default(), name))
 }
 
 /// The oldest and the newest run of the group that have not begun: one of them is next.
@@ -88,6 +102,16 @@ mod tests {
         let changed = run("a", "x", 0, json!({}), json!({}));
         let names: Vec<String> = woken(&changed, all.iter()).into_iter().map(|(_, name)| name).collect();
         assert_eq!(names, ["early", "r"]);
+    }
+
+    #[test]
+    fn runs_that_wait_for_an_environment_are_woken_by_the_one_that_makes_it() {
+        let follows = |namespace: &str, name: &str, run: &str| {
+            self::run(namespace, name, 0, json!({}), json!({names::FOLLOWS_ANNOTATION: run}))
+        };
+        let all = [follows("a", "one", "maker"), follows("a", "two", "other"), follows("b", "three", "maker")];
+        let changed = run("a", "maker", 0, json!({}), json!({}));
+        assert_eq!(woken(&changed, all.iter()), [("a".to_owned(), "one".to_owned())]);
     }
 
     #[test]

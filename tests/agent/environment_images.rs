@@ -20,14 +20,16 @@ use crate::fetch::store;
 use crate::support::cache;
 use crate::{Agent, Finished};
 
-const USER: &str = "ci";
-const PASSWORD: &str = "s3cret";
+pub const USER: &str = "ci";
+pub const PASSWORD: &str = "s3cret";
+/// This week.
+pub const WEEK: u64 = 2968;
 /// The password above as the registry keeps it.
 const ENTRY: &str = "ci:$2b$05$abcdefghijklmnopqrstuuLK7U1u6pVRmL7L1BBM2aS35PSZnDXlK\n";
-const IMAGES: &str = "ghcr.io/o/app-environment";
+pub const IMAGES: &str = "ghcr.io/o/app-environment";
 
-struct Registry {
-    address: String,
+pub struct Registry {
+    pub address: String,
     directory: TempDir,
     process: Child,
 }
@@ -52,15 +54,15 @@ fn program() -> PathBuf {
 
 impl Registry {
     /// With Python's image in it, of one layer.
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::write(path("users"), ENTRY).unwrap();
         let configuration = json!({
             "version": 0.1,
-            "storage": { "filesystem": { "rootdirectory": path("storage") } },
+            "storage": { "filesystem": { "rootdirectory": path("storage") }, "delete": { "enabled": true } },
             "auth": { "htpasswd": { "realm": "test", "path": path("users") } },
-            "http": { "addr": "127.0.0.1:0" },
+            "http": { "addr": "127.0.0.1:0", "relativeurls": true },
         });
         fs::write(path("config.yml"), configuration.to_string()).unwrap();
         let mut process = Command::new(program())
@@ -85,18 +87,23 @@ impl Registry {
         registry
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.directory.path().join(name).to_str().unwrap().to_owned()
     }
 
     /// How the agent reaches it.
     fn options(&self) -> Vec<String> {
-        let address = &self.address;
+        self.options_at(&self.address, WEEK)
+    }
+
+    /// How the agent reaches it behind this address, in this week.
+    pub fn options_at(&self, address: &str, week: u64) -> Vec<String> {
+        let when = format!("--week={week}");
         let hosts = [format!("--mirror=ghcr.io={address}"), format!("--mirror=docker.io={address}")];
         let config = self.path("config.json");
         let how =
             [format!("--plain-http={address}"), format!("--images={IMAGES}"), format!("--docker-config={config}")];
-        hosts.into_iter().chain(how).collect()
+        hosts.into_iter().chain(how).chain([when]).collect()
     }
 
     async fn push_python(&self) {
@@ -125,7 +132,7 @@ impl Registry {
     }
 
     /// What it has at a path below our repository.
-    async fn get(&self, path: &str) -> Vec<u8> {
+    pub async fn get(&self, path: &str) -> Vec<u8> {
         let url = format!("http://{}/v2/o/app-environment/{path}", self.address);
         let accept = "application/vnd.oci.image.manifest.v1+json";
         let answer = reqwest::Client::new().get(url).basic_auth(USER, Some(PASSWORD)).header("accept", accept);
@@ -134,10 +141,21 @@ impl Registry {
         answer.bytes().await.unwrap().to_vec()
     }
 
+    /// Puts a manifest there.
+    pub async fn put(&self, tag: &str, manifest: Vec<u8>) {
+        let url = format!("http://{}/v2/o/app-environment/manifests/{tag}", self.address);
+        let put = reqwest::Client::new().put(url).basic_auth(USER, Some(PASSWORD)).body(manifest);
+        let stored = put.header("content-type", "application/vnd.oci.image.manifest.v1+json").send().await.unwrap();
+        assert_eq!(stored.status().as_u16(), 201);
+    }
+
     fn publish(&self, hash: &Digest, archive: Vec<u8>) -> Finished {
+        self.publish_with(&self.options(), hash, archive)
+    }
+
+    pub fn publish_with(&self, options: &[String], hash: &Digest, archive: Vec<u8>) -> Finished {
         let (url, _) = store("200 OK", BTreeMap::from([("run-1-e/environment".to_owned(), archive)]));
         fs::write(self.path("token"), "t0ken").unwrap();
-        let options = self.options();
         Agent::new([
             "environment",
             "publish",
@@ -163,7 +181,7 @@ impl Registry {
     }
 }
 
-fn identify(options: &[String], requirements: &str) -> (EnvironmentReport, Option<String>) {
+pub fn identify(options: &[String], requirements: &str) -> (EnvironmentReport, Option<String>) {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("requirements.txt"), requirements).unwrap();
@@ -175,7 +193,7 @@ fn identify(options: &[String], requirements: &str) -> (EnvironmentReport, Optio
     (finished.report(), fs::read_to_string(path("known")).ok())
 }
 
-fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
@@ -186,7 +204,7 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-fn compressed(bytes: &[u8]) -> Vec<u8> {
+pub fn compressed(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     std::io::Write::write_all(&mut encoder, bytes).unwrap();
     encoder.finish().unwrap()
@@ -207,10 +225,13 @@ async fn an_environment_becomes_one_layer_on_python_and_is_found_by_its_hash() {
 
     let environment = compressed(&archive(&[("bin/flask", b"#!/usr/bin/python"), ("flask/__init__.py", b"")]));
     let finished = registry.publish(&hash, environment.clone());
-    let EnvironmentReport::Published { image, found: false } = finished.report() else { panic!("{}", finished.report) };
-    let manifest = registry.get(&format!("manifests/{}", hash.hex())).await;
+    let EnvironmentReport::Published { image, found: false, removed: 0, problem: None } = finished.report() else {
+        panic!("{}", finished.report)
+    };
+    let manifest = registry.get(&format!("manifests/{}-{WEEK}", hash.hex())).await;
     assert_eq!(image, format!("{IMAGES}@{}", Digest::of(&manifest)));
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["annotations"]["dev.timetracker.environment"], json!(hash));
     assert_eq!(manifest["layers"].as_array().unwrap().len(), 2);
     assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     let blob = |digest: &Value| format!("blobs/{}", digest.as_str().unwrap());
@@ -227,12 +248,15 @@ async fn an_environment_becomes_one_layer_on_python_and_is_found_by_its_hash() {
     assert_eq!(config["config"]["Env"], json!(["LANG=C.UTF-8"]), "what is below stays as it is");
 
     let (named, known) = registry.identify("flask==3.1\n");
-    let EnvironmentReport::Identified { image: Some(seen), .. } = named else { panic!("{named:?}") };
+    let EnvironmentReport::Identified { image: Some(seen), stale: false, .. } = named else { panic!("{named:?}") };
     assert_eq!((seen.as_str(), known.as_deref()), (image.as_str(), Some(image.as_str())));
     let (other, _) = registry.identify("flask==3.2\n");
     assert!(matches!(other, EnvironmentReport::Identified { image: None, problem: None, .. }), "{other:?}");
     let again = registry.publish(&hash, Vec::new());
-    assert_eq!(again.report::<EnvironmentReport>(), EnvironmentReport::Published { image, found: true });
+    assert_eq!(
+        again.report::<EnvironmentReport>(),
+        EnvironmentReport::Published { image, found: true, removed: 0, problem: None }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,7 +272,7 @@ async fn a_hostile_archive_is_not_pushed() {
     let EnvironmentReport::Failed { failure, message } = finished.report() else { panic!("it was pushed") };
     assert_eq!(failure, EnvironmentFailure::Archive);
     assert!(message.contains("bin is neither a file nor a folder"), "{message}");
-    let url = format!("http://{}/v2/o/app-environment/manifests/{}", registry.address, hash.hex());
+    let url = format!("http://{}/v2/o/app-environment/manifests/{}-{WEEK}", registry.address, hash.hex());
     let answer = reqwest::Client::new().get(url).basic_auth(USER, Some(PASSWORD)).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 404);
 }

@@ -14,6 +14,7 @@ mod collect;
 mod contract;
 mod environment;
 mod environment_images;
+mod environment_tokens;
 mod exec;
 mod fetch;
 mod inspect;

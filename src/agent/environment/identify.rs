@@ -60,26 +60,27 @@ pub(super) async fn identify(options: &IdentifyOptions, secrets: &Secrets) -> En
     }
     let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
     let hash = hash(&parts);
-    let (image, problem) = match looked_up(options, &hash).await {
-        Ok(image) => (image, None),
+    let (image, stale, problem) = match looked_up(options, &hash).await {
+        Ok(Some((image, stale))) => (Some(image), stale, None),
+        Ok(None) => (None, false, None),
         // Then it is installed: without the registry as if it had none.
-        Err(why) => (None, Some(secrets.message(&why))),
+        Err(why) => (None, false, Some(secrets.message(&why))),
     };
-    EnvironmentReport::Identified { hash, platform: platform.to_owned(), files: count, image, problem }
+    EnvironmentReport::Identified { hash, platform: platform.to_owned(), files: count, image, stale, problem }
 }
 
-/// The image, by its digest.
-async fn looked_up(options: &IdentifyOptions, hash: &Digest) -> Result<Option<String>, String> {
+/// The image, by its digest, and whether it lacks this week's tag.
+async fn looked_up(options: &IdentifyOptions, hash: &Digest) -> Result<Option<(String, bool)>, String> {
     let Some(repository) = options.registry.repository() else { return Ok(None) };
-    let image = match options.registry.known(repository, hash).await {
-        Known::Yes(digest) => repository.at(&digest),
+    let (image, stale) = match options.registry.known(repository, hash).await {
+        Known::Yes { digest, stale } => (repository.at(&digest), stale),
         Known::No => return Ok(None),
         Known::Unclear(why) => return Err(why),
     };
     if let Some(path) = &options.known {
         std::fs::write(path, &image).map_err(|error| format!("{} can't be written: {error}", path.display()))?;
     }
-    Ok(Some(image))
+    Ok(Some((image, stale)))
 }
 
 /// Each part with its length before it: no two lists of parts are the same bytes.

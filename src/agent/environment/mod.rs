@@ -2,7 +2,7 @@
 //!
 //! `identify` names it by what its requirement files say, before any foreign code runs; `pack` puts what pip has
 //! installed into one archive; `unpack` brings that archive into the pod of a job that uses it. `publish` makes an image
-//! of it for later runs, which `identify` finds by its name.
+//! of it for later runs, which `identify` finds by its name, and deletes those that no run uses any more.
 
 mod archive;
 mod identify;
@@ -10,6 +10,7 @@ mod layer;
 mod publish;
 mod registry;
 mod requirements;
+mod sweep;
 mod unpack;
 
 use clap::{Args, Subcommand};
@@ -32,13 +33,13 @@ pub(super) struct Environment {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Names it by the content of its requirement files, and what determines it else.
-    Identify(IdentifyOptions),
+    Identify(Box<IdentifyOptions>),
     /// Puts the folder into one archive.
     Pack(PackOptions),
     /// Brings the archive of another job of the run, and unpacks it.
     Unpack(UnpackOptions),
     /// Makes an image of the archive of another job of the run, and pushes it.
-    Publish(PublishOptions),
+    Publish(Box<PublishOptions>),
 }
 
 /// Does it.

@@ -10,39 +10,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use futures::StreamExt;
-use http::HeaderValue;
-use oci_distribution::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
-use oci_distribution::errors::OciDistributionError;
 use oci_distribution::manifest::{
     IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE, IMAGE_LAYER_GZIP_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
-    OciDescriptor,
 };
-use oci_distribution::secrets::RegistryAuth;
-use oci_distribution::{Reference, RegistryOperation};
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tokio_util::io::ReaderStream;
 
 use super::archive::LIMITS;
 use super::layer::{self, Layer};
-use super::registry::{Known, RegistryOptions, tag};
+use super::registry::{Known, Opened, RegistryOptions};
+use super::sweep::{self, Swept};
 use super::unpack::StoreOptions;
 use crate::agent::duration;
 use crate::agent::message::Secrets;
 use crate::agent::process::Terminate;
 use crate::agent::report::{EnvironmentFailure, EnvironmentReport};
 use crate::api::names::{Digest, ImageReference, ImageVersion, Repository};
-use crate::registry::{Credentials, RegistryConfig};
+use crate::registry::{Access, Blob, Content, Platform, Registry, RegistryError, Writer};
 
 /// The largest layer of the image below, in bytes.
-const MAX_LAYER: i64 = 2 << 30;
+const MAX_LAYER: u64 = 2 << 30;
 /// The most layers of the image below.
 const MAX_LAYERS: usize = 100;
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long a registry may be silent.
-const SILENT: Duration = Duration::from_secs(60);
+/// The annotation of a manifest: the hash of the environment that it holds.
+pub(super) const HASH_ANNOTATION: &str = "dev.timetracker.environment";
 
 /// What is published.
 #[derive(Debug, Args)]
@@ -86,15 +77,40 @@ pub(super) async fn publish(
         () = terminate.asked() => Ok(Err(PublishError::Refused("told to terminate".to_owned()))),
     };
     let error = match published {
-        Ok(Ok(report)) => return report,
+        Ok(Ok((image, found))) => {
+            // The image is there: whatever becomes of the others changes nothing about that.
+            let Swept { removed, problem } = sweep::sweep(&options.registry, terminate).await;
+            let problem = problem.map(|problem| secrets.message(&problem));
+            return EnvironmentReport::Published { image, found, removed, problem };
+        }
         Ok(Err(error)) => error,
         Err(_) => PublishError::Refused(format!("it took longer than {} s", options.timeout.as_secs())),
     };
     let failure = match &error {
         PublishError::Archive(_) => EnvironmentFailure::Archive,
-        PublishError::Refused(_) => EnvironmentFailure::Unreachable,
+        PublishError::Registry(error) if is_denied(error) => EnvironmentFailure::Denied,
+        PublishError::Registry(_) | PublishError::Refused(_) => EnvironmentFailure::Unreachable,
     };
     EnvironmentReport::Failed { failure, message: secrets.message(&error.to_string()) }
+}
+
+/// Whether only a person can do something about it.
+fn is_denied(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Unauthorized { .. }
+        | RegistryError::Forbidden { .. }
+        | RegistryError::WriteDenied { .. }
+        | RegistryError::Unsupported { .. }
+        | RegistryError::RefusedAddress { .. } => true,
+        RegistryError::Unreachable { .. }
+        | RegistryError::NotFound { .. }
+        | RegistryError::RateLimited { .. }
+        | RegistryError::InvalidResponse { .. }
+        | RegistryError::TooLarge { .. }
+        | RegistryError::Incomplete { .. }
+        | RegistryError::DigestMismatch { .. }
+        | RegistryError::NoSuchPlatform { .. } => false,
+    }
 }
 
 /// Why there is no image.
@@ -103,7 +119,10 @@ enum PublishError {
     /// What was installed is no environment.
     #[error("the archive is no environment: {0}")]
     Archive(std::io::Error),
-    /// The store or a registry did not do what it was asked for.
+    /// A registry did not do what it was asked for.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The store did not, or something on this machine.
     #[error("{0}")]
     Refused(String),
 }
@@ -114,21 +133,32 @@ impl From<String> for PublishError {
     }
 }
 
-async fn published(options: &PublishOptions) -> Result<EnvironmentReport, PublishError> {
+/// The image, and whether it was there already.
+async fn published(options: &PublishOptions) -> Result<(String, bool), PublishError> {
     let repository =
         options.registry.repository().ok_or_else(|| "no --images: there is no repository to push to".to_owned())?;
-    // Another run may have been faster.
-    if let Known::Yes(digest) = options.registry.known(repository, &options.hash).await {
-        return Ok(EnvironmentReport::Published { image: repository.at(&digest), found: true });
+    let Opened { registry, access } = options.registry.open(repository)?;
+    // Another run may have been faster; and what there is may have been used last week only.
+    match options.registry.known(repository, &options.hash).await {
+        Known::Yes { digest, stale: false } => return Ok((repository.at(&digest), true)),
+        Known::Yes { digest, stale: true } => {
+            let version = ImageVersion::Digest(digest);
+            let manifest = registry.manifest(repository, &version, &access).await?;
+            let tag = options.registry.stamp(&options.hash).tag()?;
+            let writer = registry.writer(repository, &access);
+            writer.push_manifest(&tag, OCI_IMAGE_MEDIA_TYPE, manifest.body).await?;
+            return Ok((repository.at(&manifest.digest), true));
+        }
+        Known::No | Known::Unclear(_) => {}
     }
     let layer = layer(options).await?;
-    let pushed = push(options, repository, &layer).await?;
+    let pushed = push(options, &registry, repository, &access, &layer).await?;
     // What counts is what the registry says that it has.
     match options.registry.known(repository, &options.hash).await {
-        Known::Yes(digest) if digest == pushed => {
-            Ok(EnvironmentReport::Published { image: repository.at(&digest), found: false })
+        Known::Yes { digest, .. } if digest == pushed => Ok((repository.at(&digest), false)),
+        Known::Yes { digest, .. } => {
+            Err(format!("pushed {pushed}, but the registry now has {digest} under that tag").into())
         }
-        Known::Yes(digest) => Err(format!("pushed {pushed}, but the registry now has {digest} under that tag").into()),
         Known::No => Err(format!("pushed {pushed}, but the registry does not have it").into()),
         Known::Unclear(why) => Err(format!("pushed {pushed}, but can't read it back: {why}").into()),
     }
@@ -155,109 +185,56 @@ fn shown(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// One repository of one registry. Clients keep the first credentials of a host for ever: each has its own.
-struct Remote {
-    client: Client,
-    reference: Reference,
-    auth: RegistryAuth,
-}
-
-impl Remote {
-    fn of(options: &PublishOptions, repository: &Repository, tag: &str) -> Result<Self, String> {
-        let config = options.registry.config()?;
-        let auth = match options.registry.credentials(repository)? {
-            Credentials::Anonymous => RegistryAuth::Anonymous,
-            Credentials::Basic { username, password } => {
-                RegistryAuth::Basic(username, password.expose_secret().to_owned())
-            }
-        };
-        let address = config.address(repository).to_owned();
-        let reference = Reference::with_tag(address, repository.path().to_owned(), tag.to_owned());
-        Ok(Self { client: client(&config, &options.platform)?, reference, auth })
+async fn push(
+    options: &PublishOptions,
+    registry: &Registry,
+    repository: &Repository,
+    access: &Access,
+    layer: &Layer,
+) -> Result<Digest, PublishError> {
+    let base = options.registry.open(&options.base.repository)?.access;
+    let below = &options.base.repository;
+    let platform = Platform::linux(&options.platform);
+    let parts = registry.parts(below, &options.base.version, &base, &platform).await?;
+    if parts.layers.len() > MAX_LAYERS {
+        return Err(format!("{} has more than {MAX_LAYERS} layers", options.base).into());
     }
-}
-
-fn client(config: &RegistryConfig, platform: &str) -> Result<Client, String> {
-    let platform = platform.to_owned();
-    let authorities = config.extra_ca_bundle.as_deref().map(certificates).unwrap_or_default();
-    let client = ClientConfig {
-        protocol: ClientProtocol::HttpsExcept(config.insecure.iter().cloned().collect()),
-        use_monolithic_push: true,
-        tls_certs_only: Vec::new(),
-        extra_root_certificates: authorities,
-        platform_resolver: Some(Box::new(move |entries| {
-            let fits = |entry: &&oci_distribution::manifest::ImageIndexEntry| {
-                entry
-                    .platform
-                    .as_ref()
-                    .is_some_and(|of| of.os.to_string() == "linux" && of.architecture.to_string() == platform)
-            };
-            entries.iter().find(fits).map(|entry| entry.digest.clone())
-        })),
-        read_timeout: Some(SILENT),
-        connect_timeout: Some(CONNECT),
-        https_proxy: config.https_proxy.clone(),
-        no_proxy: config.no_proxy.clone(),
-        ..ClientConfig::default()
-    };
-    Client::try_from(client).map_err(shown)
-}
-
-/// Each certificate of a PEM bundle by itself, as the library wants them.
-fn certificates(bundle: &[u8]) -> Vec<Certificate> {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    let text = String::from_utf8_lossy(bundle);
-    let each = text.split(BEGIN).skip(1).map(|rest| format!("{BEGIN}{rest}").into_bytes());
-    each.map(|data| Certificate { encoding: CertificateEncoding::Pem, data }).collect()
-}
-
-async fn push(options: &PublishOptions, repository: &Repository, layer: &Layer) -> Result<Digest, String> {
-    let base_tag = match &options.base.version {
-        ImageVersion::Tag(tag) => tag.as_str(),
-        ImageVersion::Digest(_) => return Err("--base wants a tag".to_owned()),
-    };
-    let base = Remote::of(options, &options.base.repository, base_tag)?;
-    let target = Remote::of(options, repository, tag(&options.hash)?.as_str())?;
-    let about = |error: OciDistributionError| format!("{}: {error}", options.base);
-    let (manifest, _, config) =
-        base.client.pull_manifest_and_config(&base.reference, &base.auth).await.map_err(about)?;
-    if manifest.layers.len() > MAX_LAYERS {
-        return Err(format!("{} has more than {MAX_LAYERS} layers", options.base));
-    }
-    let refused = |error: OciDistributionError| format!("{repository}: {error}");
-    target.client.auth(&target.reference, &target.auth, RegistryOperation::Push).await.map_err(refused)?;
+    let writer = registry.writer(repository, access);
     let mut layers = Vec::new();
-    for below in &manifest.layers {
-        let kind = match below.media_type.as_str() {
+    for blob in &parts.layers {
+        let kind = match blob.media_type.as_str() {
             IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE | IMAGE_LAYER_GZIP_MEDIA_TYPE => IMAGE_LAYER_GZIP_MEDIA_TYPE,
-            other => return Err(format!("{} has a layer of the kind {other}", options.base)),
+            other => return Err(format!("{} has a layer of the kind {other}", options.base).into()),
         };
-        copy(&base, &target, below, &options.scratch.join("below")).await?;
-        layers.push(json!({"mediaType": kind, "digest": below.digest, "size": below.size}));
+        let file = options.scratch.join("below");
+        copy(registry, (below, &base), &writer, blob, &file).await?;
+        layers.push(json!({"mediaType": kind, "digest": blob.digest, "size": blob.size}));
     }
-    send(&target, &layer.file, layer.digest.as_str(), layer.size).await?;
+    let content = Content::File { path: layer.file.clone(), size: layer.size };
+    writer.push_blob(&layer.digest, &content).await?;
     layers.push(json!({"mediaType": IMAGE_LAYER_GZIP_MEDIA_TYPE, "digest": layer.digest, "size": layer.size}));
-    let config = with_layer(&config, layer, options)?;
+    let config = with_layer(&parts.config, layer, options)?;
     let digest = Digest::of(&config);
     let size = config.len();
-    target.client.push_blob(&target.reference, Bytes::from(config), digest.as_str()).await.map_err(refused)?;
+    writer.push_blob(&digest, &Content::Bytes(Bytes::from(config))).await?;
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": OCI_IMAGE_MEDIA_TYPE,
         "config": {"mediaType": IMAGE_CONFIG_MEDIA_TYPE, "digest": digest, "size": size},
         "layers": layers,
+        "annotations": {HASH_ANNOTATION: options.hash},
     });
     let manifest = manifest.to_string().into_bytes();
     let digest = Digest::of(&manifest);
-    let kind = HeaderValue::from_static(OCI_IMAGE_MEDIA_TYPE);
-    target.client.push_manifest_raw(&target.reference, manifest, kind).await.map_err(refused)?;
+    let tag = options.registry.stamp(&options.hash).tag()?;
+    writer.push_manifest(&tag, OCI_IMAGE_MEDIA_TYPE, manifest.into()).await?;
     Ok(digest)
 }
 
 /// The configuration of the image below, with our layer on top.
-fn with_layer(config: &str, layer: &Layer, options: &PublishOptions) -> Result<Vec<u8>, String> {
+fn with_layer(config: &[u8], layer: &Layer, options: &PublishOptions) -> Result<Vec<u8>, String> {
     let odd = || format!("{} has no configuration of an image", options.base);
-    let mut config: Value = serde_json::from_str(config).map_err(|_| odd())?;
+    let mut config: Value = serde_json::from_slice(config).map_err(|_| odd())?;
     let layers = config.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut).ok_or_else(odd)?;
     layers.push(json!(layer.content));
     if let Some(history) = config.get_mut("history").and_then(Value::as_array_mut) {
@@ -267,22 +244,20 @@ fn with_layer(config: &str, layer: &Layer, options: &PublishOptions) -> Result<V
 }
 
 /// Brings one layer of the image below into our repository, unless it is there.
-async fn copy(base: &Remote, target: &Remote, layer: &OciDescriptor, file: &Path) -> Result<(), String> {
-    if target.client.blob_exists(&target.reference, &layer.digest).await.unwrap_or(false) {
+async fn copy(
+    registry: &Registry,
+    (below, access): (&Repository, &Access),
+    writer: &Writer<'_>,
+    layer: &Blob,
+    file: &Path,
+) -> Result<(), PublishError> {
+    if writer.has_blob(&layer.digest).await? {
         return Ok(());
     }
-    if !(0..=MAX_LAYER).contains(&layer.size) {
-        return Err(format!("{} has a layer of {} bytes", base.reference, layer.size));
+    if layer.size > MAX_LAYER {
+        return Err(format!("{below} has a layer of {} bytes", layer.size).into());
     }
-    let about = |error: &dyn std::fmt::Display| format!("{}: {error}", base.reference);
-    let local = tokio::fs::File::create(file).await.map_err(|error| about(&error))?;
-    base.client.pull_blob(&base.reference, layer, local).await.map_err(|error| about(&error))?;
-    send(target, file, &layer.digest, u64::try_from(layer.size).unwrap_or_default()).await
-}
-
-async fn send(target: &Remote, file: &Path, digest: &str, size: u64) -> Result<(), String> {
-    let file = tokio::fs::File::open(file).await.map_err(shown)?;
-    let content = ReaderStream::new(file).map(|chunk| chunk.map_err(OciDistributionError::IoError));
-    let pushed = target.client.push_blob_stream(&target.reference, content, digest, Some(size)).await;
-    pushed.map(|_| ()).map_err(|error| format!("{}: {error}", target.reference))
+    registry.fetch_blob(below, layer, access, file).await?;
+    let content = Content::File { path: file.to_owned(), size: layer.size };
+    Ok(writer.push_blob(&layer.digest, &content).await?)
 }

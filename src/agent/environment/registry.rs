@@ -1,4 +1,10 @@
 //! Images of environments in a registry: their names, and whether one is there.
+//!
+//! A tag is the environment's hash and a week: `<64 hexadecimal digits>-<weeks since 1970>`. A run that may publish gives
+//! the image that it uses the present week's tag, once a week; whoever looks for one looks at this week's tag and at those
+//! of a few weeks before. So an image whose youngest tag is older is used by no run that begins, and a week later by none
+//! at all: then it can be deleted (`sweep.rs`), without asking any cluster which images it uses, and without a write by a
+//! run that may only read.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,6 +29,12 @@ pub(super) struct RegistryOptions {
     /// A further host that may receive a registry's credentials: HOST=FURTHER.
     #[arg(long = "token-host", value_parser = pair)]
     token_hosts: Vec<(String, String)>,
+    /// The present week's number, since 1970.
+    #[arg(long, default_value_t = 0)]
+    week: u64,
+    /// For how many weeks before that images are used.
+    #[arg(long, default_value_t = 2)]
+    weeks: u64,
     /// The file with the credentials, as `docker login` writes it; it may be missing.
     #[arg(long)]
     docker_config: Option<PathBuf>,
@@ -41,7 +53,12 @@ pub(super) struct RegistryOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Known {
     /// There is.
-    Yes(Digest),
+    Yes {
+        /// Its digest.
+        digest: Digest,
+        /// Whether it lacks this week's tag.
+        stale: bool,
+    },
     /// There is none.
     No,
     /// It can't be told, and why.
@@ -53,12 +70,40 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((host.to_owned(), address.to_owned()))
 }
 
-/// The tag of the environment's image.
-///
-/// # Errors
-/// Never: a hash is a tag.
-pub(super) fn tag(hash: &Digest) -> Result<Tag, String> {
-    hash.hex().parse().map_err(|error| format!("{error}"))
+/// A tag of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// The environment's hash.
+    pub(super) hash: Digest,
+    /// The week in which it was used.
+    pub(super) week: u64,
+}
+
+impl Stamp {
+    /// What the tag says; `None` when it is none of ours.
+    pub(super) fn of(tag: &Tag) -> Option<Self> {
+        let (hash, week) = tag.as_str().split_once('-')?;
+        let hash = format!("sha256:{hash}").parse().ok()?;
+        let stamp = Self { hash, week: week.parse().ok()? };
+        // Written exactly so: no leading zeros, no sign.
+        (stamp.tag().ok().as_ref() == Some(tag)).then_some(stamp)
+    }
+
+    /// The tag.
+    ///
+    /// # Errors
+    /// Never: a hash and a number are a tag.
+    pub(super) fn tag(&self) -> Result<Tag, String> {
+        format!("{}-{}", self.hash.hex(), self.week).parse().map_err(|error| format!("{error}"))
+    }
+}
+
+/// A registry, and what opens one repository in it.
+pub(super) struct Opened {
+    /// The registry.
+    pub(super) registry: Registry,
+    /// What opens the repository.
+    pub(super) access: Access,
 }
 
 impl RegistryOptions {
@@ -100,22 +145,73 @@ impl RegistryOptions {
         Credentials::from_docker_config(&bytes, repository).map_err(|error| error.to_string())
     }
 
+    /// The repository, opened.
+    ///
+    /// # Errors
+    /// When the trusted authorities can't be read, the file is no docker configuration, or an address can't be used.
+    pub(super) fn open(&self, repository: &Repository) -> Result<Opened, String> {
+        let registry = Registry::new(self.config()?).map_err(|error| error.to_string())?;
+        let access = Access::with(self.credentials(repository)?, CredentialKey::of_secret("mounted", ""));
+        Ok(Opened { registry, access })
+    }
+
+    /// The stamp of what is used now.
+    pub(super) fn stamp(&self, hash: &Digest) -> Stamp {
+        Stamp { hash: hash.clone(), week: self.week }
+    }
+
+    /// Whether what has this stamp is used by no run any more: not by one that began last week, either.
+    pub(super) fn is_over(&self, stamp: &Stamp) -> bool {
+        stamp.week.saturating_add(self.weeks).saturating_add(1) < self.week
+    }
+
     /// Whether there is an image of this environment.
     pub(super) async fn known(&self, repository: &Repository, hash: &Digest) -> Known {
-        match self.digest(repository, hash).await {
-            Ok(Some(digest)) => Known::Yes(digest),
+        match self.find(repository, hash).await {
+            Ok(Some((digest, week))) => Known::Yes { digest, stale: week != self.week },
             Ok(None) => Known::No,
             Err(error) => Known::Unclear(error),
         }
     }
 
-    async fn digest(&self, repository: &Repository, hash: &Digest) -> Result<Option<Digest>, String> {
-        let registry = Registry::new(self.config()?).map_err(|error| error.to_string())?;
-        let access = Access::with(self.credentials(repository)?, CredentialKey::of_secret("mounted", ""));
-        match registry.current_digest(repository, &tag(hash)?, &access).await {
-            Ok(digest) => Ok(Some(digest)),
-            Err(RegistryError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.to_string()),
+    /// Its digest, and the youngest week that it has a tag of.
+    async fn find(&self, repository: &Repository, hash: &Digest) -> Result<Option<(Digest, u64)>, String> {
+        let Opened { registry, access } = self.open(repository)?;
+        for week in (self.week.saturating_sub(self.weeks)..=self.week).rev() {
+            let tag = Stamp { hash: hash.clone(), week }.tag()?;
+            match registry.current_digest(repository, &tag, &access).await {
+                Ok(digest) => return Ok(Some((digest, week))),
+                Err(RegistryError::NotFound { .. }) => {}
+                Err(error) => return Err(error.to_string()),
+            }
         }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_read_as_it_is_written() {
+        let stamp = Stamp { hash: Digest::of(b"x"), week: 2968 };
+        assert_eq!(Stamp::of(&stamp.tag().unwrap()), Some(stamp));
+    }
+
+    #[rstest]
+    #[case("latest")]
+    #[case("2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881")]
+    #[case("2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881-")]
+    #[case("2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881-01")]
+    #[case("2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881-99999999999999999999")]
+    #[case("2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881-1-2")]
+    #[case("2D711642B726B04401627CA9FBAC32F5C8530FB1903CC4DB02258717921A4881-1")]
+    #[case("2d71-1")]
+    fn tags_of_others_are_none_of_ours(#[case] tag: &str) {
+        assert_eq!(Stamp::of(&tag.parse().unwrap()), None);
     }
 }

@@ -10,7 +10,7 @@ use super::super::jobs::RunContext;
 use super::super::pods;
 use super::super::progress::CellView;
 use super::build::folder;
-use super::{DIRECTORY, Role, VOLUME, images, stored};
+use super::{DIRECTORY, IMAGE_OUTPUT, Role, VOLUME, images, store, stored};
 
 /// More than the agent ever unpacks, with the archive beside it.
 const ROOM: &str = "3Gi";
@@ -40,7 +40,7 @@ impl Brought {
         let outputs = view.result.as_ref().map(|result| &result.outputs);
         let output = |name: &str| outputs.and_then(|outputs| outputs.get(name).cloned());
         let job = view.job.clone().unwrap_or_default();
-        Some(Self { job, platform: output("platform"), image: output("image") })
+        Some(Self { job, platform: output("platform"), image: output(IMAGE_OUTPUT) })
     }
 
     /// The image that has it in it.
@@ -53,8 +53,7 @@ impl Brought {
     pub fn attach(&self, pod: &mut PodSpec, run: &RunContext<'_>) {
         place_on(pod, self.platform.as_deref());
         if self.image.is_some() {
-            let store = run.definition.source.as_ref().and_then(|source| source.environments.as_ref());
-            let secrets = pod.image_pull_secrets.take().into_iter().flatten().chain(images::pull_secret(store));
+            let secrets = pod.image_pull_secrets.take().into_iter().flatten().chain(images::pull_secret(store(run)));
             pod.image_pull_secrets = Some(secrets.collect::<Vec<_>>()).filter(|secrets| !secrets.is_empty());
             return;
         }

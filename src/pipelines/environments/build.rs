@@ -1,5 +1,9 @@
 //! The job that makes an environment: `environment` names it by its content, pip installs it, the collector keeps it.
+//!
+//! Where there may be an image of it, another Job names it before: a pod of the agent's alone, which is all that a run
+//! needs whose image is there. What installs it names it once more: another run may have been faster.
 
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, EnvVar, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -10,16 +14,43 @@ use super::super::graph::Node;
 use super::super::jobs::{RunContext, finish};
 use super::super::names;
 use super::super::pods::{self, HOME, OUTPUTS_FILE, WORKSPACE};
-use super::{ARCHIVE, DIRECTORY, VOLUME, images, pip_settings};
+use super::{ARCHIVE, DIRECTORY, IDENTIFY_TIMEOUT, VOLUME, flight, images, pip_settings, store};
 use crate::api::job::{Environment, JobSpec};
 use crate::workload::{escape_env, restricted_container, restricted_pod};
 
 /// What is installed, and what pip needs meanwhile.
 const ROOM: &str = "4Gi";
 
-/// The Job of one attempt.
+/// The Job of one attempt at naming it, and at finding its image.
 #[must_use]
-pub fn job(run: &RunContext<'_>, node: &Node, attempt: u32) -> Job {
+pub fn identify(run: &RunContext<'_>, node: &Node, attempt: u32, now: Timestamp) -> Job {
+    let spec = &node.spec;
+    let environment = spec.environment.clone().unwrap_or_default();
+    let options = run.pod_options(spec);
+    let mut main = identifier(MAIN, run, &environment);
+    let mut volumes: Vec<Volume> =
+        ["timetracker-workspace", "timetracker-home", "timetracker-bin"].map(pods::scratch).into();
+    volumes.extend(pods::trust_volume(run.settings));
+    if let Some(store) = store(run) {
+        volumes.extend(images::open(&mut main, store, run.settings, now, true));
+    }
+    let pod = restricted_pod(
+        PodSpec {
+            containers: vec![main],
+            init_containers: Some(vec![pods::source(run, spec)]),
+            volumes: Some(volumes),
+            active_deadline_seconds: i64::try_from((IDENTIFY_TIMEOUT + pods::NET).as_secs()).ok(),
+            termination_grace_period_seconds: Some(10),
+            ..PodSpec::default()
+        },
+        Some(&options),
+    );
+    finish(run, &spec.name, &names::identification(&spec.name), attempt, "", &options, pod)
+}
+
+/// The Job of one attempt at installing it; `key` is what the environment is called, where it has been named before.
+#[must_use]
+pub fn job(run: &RunContext<'_>, node: &Node, attempt: u32, key: Option<&str>, now: Timestamp) -> Job {
     let spec = &node.spec;
     let environment = spec.environment.clone().unwrap_or_default();
     let options = run.pod_options(spec);
@@ -41,10 +72,12 @@ pub fn job(run: &RunContext<'_>, node: &Node, attempt: u32) -> Job {
     let name = names::attempt_name(run.name, run.uid, &spec.name, attempt);
     let mut volumes = pods::volumes(true, true, &[], run.settings, &options);
     volumes.push(folder(ROOM));
-    let mut identifier = identifier(run, &environment);
-    if let Some(store) = run.definition.source.as_ref().and_then(|source| source.environments.as_ref()) {
+    let mut identifier = identifier(ENVIRONMENT, run, &environment);
+    identifier.command.get_or_insert_default().extend(pods::words(&["--known", &known()]));
+    identifier.volume_mounts.get_or_insert_default().push(pods::mount(VOLUME, DIRECTORY));
+    if let Some(store) = store(run) {
         // Without the Secret, or the registry, it is installed.
-        volumes.extend(images::open(&mut identifier, store, run.settings, true));
+        volumes.extend(images::open(&mut identifier, store, run.settings, now, true));
     }
     let init = vec![pods::source(run, spec), identifier, pods::collector(run, spec, &name, &[])];
     let pod = restricted_pod(
@@ -58,7 +91,11 @@ pub fn job(run: &RunContext<'_>, node: &Node, attempt: u32) -> Job {
         },
         Some(&options),
     );
-    finish(run, &spec.name, &spec.name, attempt, script(spec), &options, pod)
+    let mut job = finish(run, &spec.name, &spec.name, attempt, script(spec), &options, pod);
+    if let Some(key) = key {
+        flight::mark_installation(&mut job, key, !run.is_pull_request());
+    }
+    job
 }
 
 fn script(spec: &JobSpec) -> &str {
@@ -66,7 +103,7 @@ fn script(spec: &JobSpec) -> &str {
 }
 
 /// Reads the requirement files before foreign code runs beside them: what it says of them is true.
-fn identifier(run: &RunContext<'_>, environment: &Environment) -> Container {
+fn identifier(name: &str, run: &RunContext<'_>, environment: &Environment) -> Container {
     let mut command = vec![pods::AGENT.to_owned()];
     command.extend(pods::words(&["environment", "identify", "--workspace", WORKSPACE]));
     command.extend(pods::words(&["--python", &environment.python]));
@@ -75,10 +112,9 @@ fn identifier(run: &RunContext<'_>, environment: &Environment) -> Container {
     let settings = pip_settings(run.definition.pipeline.defaults.as_ref()).into_iter();
     let settings = settings.map(|(name, value)| format!("--variable={name}={value}"));
     command.extend(requirements.chain(settings).map(|word| escape_env(&word)));
-    command.extend(pods::words(&["--known", &known()]));
     let workspace = pods::read_only(pods::mount("timetracker-workspace", WORKSPACE));
-    let mounts = vec![workspace, pods::mount(VOLUME, DIRECTORY)];
-    pods::agent_container(ENVIRONMENT, run.settings, command, Vec::new(), mounts, "256Mi")
+    let mounts = vec![workspace];
+    pods::agent_container(name, run.settings, command, Vec::new(), mounts, "256Mi")
 }
 
 /// A file that says that there is nothing to be installed.

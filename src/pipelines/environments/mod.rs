@@ -3,21 +3,25 @@
 //! Each different environment of a pipeline gets a job of its own in front of the jobs that use it (`build.rs`), which
 //! leaves one archive in the artifact store; an init container of ours unpacks it in the pods of the others (`bring.rs`).
 //! Where the repository has a registry, a further job makes an image of it (`publish.rs`), which later runs use as it is.
+//! Then the job is two Kubernetes Jobs: one that names the environment and looks for its image, and one that installs it
+//! should there be none; for what happens in between, the hash must be known (`flight.rs`).
 //! The jobs that use it wait for it as for a need, yet it is none: no `when` reads it, no output of it arrives.
 
 mod bring;
 mod build;
+pub mod flight;
 mod images;
 mod publish;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 pub use bring::{Brought, search_paths};
-pub use build::job;
+pub use build::{identify, job};
 pub use publish::{TIMEOUT as PUBLISH_TIMEOUT, publish, unpublished};
 
-use super::definition::Definition;
-use super::graph::MAX_ENVIRONMENTS;
+use super::definition::{Definition, ImageStore};
+use super::graph::{MAX_ENVIRONMENTS, Node};
 use super::jobs::RunContext;
 use super::settings::Settings;
 use super::{inputs, pods};
@@ -35,6 +39,12 @@ const ARTIFACT: &str = "environment";
 const ARCHIVE: &str = ".timetracker/environment.tar.gz";
 /// What pip said when it failed.
 pub const ERROR_OUTPUT: &str = "error";
+/// The image that holds it, where there is one.
+pub const IMAGE_OUTPUT: &str = "image";
+/// That its image is to be given this week's tag.
+pub const STALE_OUTPUT: &str = "stale";
+/// How long naming an environment may take, with the registry's answer.
+pub const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 /// The name of the job, unless the pipeline has one of that name.
 const NAME: &str = "environment";
 /// How long pip may take.
@@ -78,6 +88,18 @@ impl Role {
             Self::Makes | Self::Publishes(_) => false,
         }
     }
+}
+
+/// Where images of the run's environments are.
+#[must_use]
+pub fn store<'a>(run: &RunContext<'a>) -> Option<&'a ImageStore> {
+    run.definition.source.as_ref()?.environments.as_ref()
+}
+
+/// Whether the environment that the node makes is named by a Kubernetes Job of its own first.
+#[must_use]
+pub fn is_named_first(run: &RunContext<'_>, node: &Node) -> bool {
+    node.environment == Role::Makes && store(run).is_some()
 }
 
 /// The image that the environment is for.

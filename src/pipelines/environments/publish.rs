@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
@@ -13,7 +14,7 @@ use super::super::jobs::{RunContext, finish};
 use super::super::pods;
 use super::super::progress::CellView;
 use super::build::folder;
-use super::{DIRECTORY, Role, VOLUME, image, images, stored};
+use super::{DIRECTORY, IMAGE_OUTPUT, Role, STALE_OUTPUT, VOLUME, flight, image, images, store, stored};
 use crate::workload::restricted_pod;
 
 /// The archive, the layer made of it, and one layer of the image below.
@@ -33,7 +34,9 @@ pub fn unpublished(graph: &Graph, node: &Node, run: &RunContext<'_>, before: &[C
     if view.job.is_none() {
         return Some("this run has made no environment".to_owned());
     }
-    outputs(view).contains_key("image").then(|| "its image is there already".to_owned())
+    let outputs = outputs(view);
+    let is_fresh = outputs.contains_key(IMAGE_OUTPUT) && !outputs.contains_key(STALE_OUTPUT);
+    is_fresh.then(|| "its image is there already".to_owned())
 }
 
 fn maker<'v>(graph: &Graph, place: usize, before: &'v [CellView]) -> Option<&'v CellView> {
@@ -47,7 +50,14 @@ fn outputs(view: &CellView) -> BTreeMap<String, String> {
 
 /// The Job of one attempt.
 #[must_use]
-pub fn publish(run: &RunContext<'_>, graph: &Graph, node: &Node, attempt: u32, before: &[CellView]) -> Job {
+pub fn publish(
+    run: &RunContext<'_>,
+    graph: &Graph,
+    node: &Node,
+    attempt: u32,
+    before: &[CellView],
+    now: Timestamp,
+) -> Job {
     let options = run.pod_options(&node.spec);
     let view = if let Role::Publishes(place) = node.environment { maker(graph, place, before) } else { None };
     let outputs = view.map(outputs).unwrap_or_default();
@@ -63,9 +73,9 @@ pub fn publish(run: &RunContext<'_>, graph: &Graph, node: &Node, attempt: u32, b
     let mut volumes = vec![folder(ROOM)];
     inputs::add_token(&mut volumes);
     volumes.extend(pods::trust_volume(run.settings));
-    let store = run.definition.source.as_ref().and_then(|source| source.environments.as_ref());
+    let store = store(run);
     if let Some(store) = store {
-        volumes.extend(images::open(&mut main, store, run.settings, false));
+        volumes.extend(images::open(&mut main, store, run.settings, now, false));
     }
     let pod = restricted_pod(
         PodSpec {
@@ -77,5 +87,9 @@ pub fn publish(run: &RunContext<'_>, graph: &Graph, node: &Node, attempt: u32, b
         },
         Some(&options),
     );
-    finish(run, &node.spec.name, &node.spec.name, attempt, "", &options, pod)
+    let mut job = finish(run, &node.spec.name, &node.spec.name, attempt, "", &options, pod);
+    if let Some(store) = store {
+        flight::mark_publication(&mut job, &flight::key(store, output("hash")));
+    }
+    job
 }

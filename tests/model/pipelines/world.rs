@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use timetracker_operator::api::run::{PipelineRun, RunStatus};
 use timetracker_operator::cluster::{Target, Write};
 use timetracker_operator::pipelines::{
-    Effect, Finished, Mark, Observed, Queue, Reused, Rival, Settings, Waiting, decide, names, revision_wanted,
+    Effect, Finished, Flight, Mark, Observed, Queue, Reused, Rival, Settings, Waiting, decide, names, revision_wanted,
     status_patch, takes_room,
 };
 use timetracker_operator::plan::Plan;
@@ -151,6 +151,12 @@ impl World {
         jobs.filter(takes_room).filter_map(|job| job.metadata.name).collect()
     }
 
+    fn flights(&self, own_uid: &str) -> Vec<Flight> {
+        let jobs = typed_jobs(self.store.of_kind("Job").cloned().collect());
+        let found = Flight::among(&jobs, own_uid).into_iter();
+        found.filter(|flight| flight.goes_on(self.run_of(&flight.run).as_ref())).collect()
+    }
+
     fn reused(&self, run: &PipelineRun) -> Option<Reused> {
         run.spec.rerun_of.as_ref()?;
         let kept = self.store.get("ConfigMap", &Reused::name(run))?;
@@ -206,6 +212,7 @@ impl World {
                 .and_then(|policy| policy["metadata"]["annotations"][names::CONTENT_ANNOTATION].as_str())
                 .map(str::to_owned),
             queue: Some(self.queue()),
+            flights: Some(self.flights(&uid)),
             history: Some(self.all_runs().iter().filter_map(Finished::of).collect()),
             reused: self.reused(&run),
             earlier: self.earlier(&run),
