@@ -77,9 +77,17 @@ pub(super) async fn fetch(
 ) -> Result<(), RegistryError> {
     let subject = format!("the layer {}", blob.digest);
     let limit = usize::try_from(blob.size).unwrap_or(usize::MAX);
-    let question = Question { repository, access, subject: &subject, what: "the layer", limit, scope: Scope::Pull };
+    let question = Question {
+        repository,
+        access,
+        subject: &subject,
+        what: "the layer",
+        limit,
+        scope: Scope::Pull,
+        patience: Some(PATIENCE),
+    };
     let url = transport.url(repository, &format!("blobs/{}", blob.digest))?;
-    let mut response = transport.open(question, &url, "*/*", Some(PATIENCE)).await?;
+    let mut response = transport.open(question, &url, "*/*").await?;
     transport.check(question, &response, &[StatusCode::OK])?;
     let mut file = File::create(file).await.map_err(|error| question.unreadable(&error))?;
     let (mut hash, mut length) = (Sha256::new(), 0_usize);

@@ -363,7 +363,15 @@ impl Reader<'_> {
     }
 
     fn question<'q>(&'q self, subject: &'q str, what: &'static str, limit: usize) -> Question<'q> {
-        Question { repository: self.repository, access: self.access, subject, what, limit, scope: Scope::Pull }
+        Question {
+            repository: self.repository,
+            access: self.access,
+            subject,
+            what,
+            limit,
+            scope: Scope::Pull,
+            patience: None,
+        }
     }
 
     fn invalid(&self, cause: &str) -> RegistryError {

@@ -34,8 +34,7 @@ impl Writer<'_> {
     pub async fn has_blob(&self, digest: &Digest) -> Result<bool, RegistryError> {
         let question = self.question("the blob", "looking for a blob", Scope::Push);
         let url = self.transport.url(self.repository, &format!("blobs/{digest}"))?;
-        let head =
-            Change { method: Method::HEAD, url: &url, media_type: BINARY, content: &Content::None, patience: None };
+        let head = Change { method: Method::HEAD, url: &url, media_type: BINARY, content: &Content::None };
         let response = self.transport.change(question, &head).await?;
         // Some send readers of blobs elsewhere, even those who only want to know.
         if response.status() == StatusCode::NOT_FOUND || response.status().is_redirection() {
@@ -55,8 +54,7 @@ impl Writer<'_> {
         }
         let question = self.question("the repository", "pushing", Scope::Push);
         let url = self.transport.url(self.repository, "blobs/uploads/")?;
-        let begin =
-            Change { method: Method::POST, url: &url, media_type: BINARY, content: &Content::None, patience: None };
+        let begin = Change { method: Method::POST, url: &url, media_type: BINARY, content: &Content::None };
         let response = self.transport.change(question, &begin).await?;
         self.transport.check(question, &response, &[StatusCode::ACCEPTED])?;
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
@@ -70,7 +68,8 @@ impl Writer<'_> {
         }
         upload.query_pairs_mut().append_pair("digest", digest.as_str());
         upload.set_fragment(None);
-        let put = Change { method: Method::PUT, url: &upload, media_type: BINARY, content, patience: Some(PATIENCE) };
+        let put = Change { method: Method::PUT, url: &upload, media_type: BINARY, content };
+        let question = Question { patience: Some(PATIENCE), ..question };
         let response = self.transport.change(question, &put).await?;
         self.transport.check(question, &response, &[StatusCode::CREATED])
     }
@@ -83,7 +82,7 @@ impl Writer<'_> {
         let question = self.question("the repository", "pushing", Scope::Push);
         let url = self.transport.url(self.repository, &format!("manifests/{tag}"))?;
         let content = Content::Bytes(body);
-        let put = Change { method: Method::PUT, url: &url, media_type, content: &content, patience: None };
+        let put = Change { method: Method::PUT, url: &url, media_type, content: &content };
         let response = self.transport.change(question, &put).await?;
         self.transport.check(question, &response, &[StatusCode::CREATED, StatusCode::OK])
     }
@@ -95,8 +94,7 @@ impl Writer<'_> {
     pub async fn delete(&self, digest: &Digest) -> Result<bool, RegistryError> {
         let question = self.question("the image", "deleting images", Scope::Delete);
         let url = self.transport.url(self.repository, &format!("manifests/{digest}"))?;
-        let delete =
-            Change { method: Method::DELETE, url: &url, media_type: BINARY, content: &Content::None, patience: None };
+        let delete = Change { method: Method::DELETE, url: &url, media_type: BINARY, content: &Content::None };
         let response = self.transport.change(question, &delete).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(false);
@@ -107,6 +105,6 @@ impl Writer<'_> {
     }
 
     fn question<'q>(&'q self, subject: &'q str, what: &'static str, scope: Scope) -> Question<'q> {
-        Question { repository: self.repository, access: self.access, subject, what, limit: 0, scope }
+        Question { repository: self.repository, access: self.access, subject, what, limit: 0, scope, patience: None }
     }
 }

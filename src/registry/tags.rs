@@ -187,6 +187,7 @@ pub(super) async fn list(
         what: "a page of the tag list",
         limit: limits.page_bytes,
         scope: Scope::Pull,
+        patience: None,
     };
     let deadline = Instant::now() + transport.config.timeouts.scan.min(Duration::from_secs(86_400));
     let mut url = transport.url(repository, "tags/list")?;

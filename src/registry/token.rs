@@ -94,8 +94,13 @@ impl Transport {
             request = request.header(AUTHORIZATION, header);
         }
         let asked = question;
-        let question =
-            Question { what: "the token", subject: "its token service", limit: MAX_TOKEN_ANSWER, ..question };
+        let question = Question {
+            what: "the token",
+            subject: "its token service",
+            limit: MAX_TOKEN_ANSWER,
+            patience: None,
+            ..question
+        };
         let response = request.send().await.map_err(|error| self.failed(question, error))?;
         // GHCR's way of saying that the account is known, and may not do this.
         if response.status() == StatusCode::FORBIDDEN && asked.scope != Scope::Pull {

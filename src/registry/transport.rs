@@ -36,6 +36,8 @@ pub(super) struct Question<'a> {
     pub(super) limit: usize,
     /// What is to be allowed.
     pub(super) scope: Scope,
+    /// How long the whole exchange may take, when that is more than for other requests.
+    pub(super) patience: Option<Duration>,
 }
 
 impl Question<'_> {
@@ -86,8 +88,6 @@ pub(super) struct Change<'a> {
     /// The content's media type.
     pub(super) media_type: &'static str,
     pub(super) content: &'a Content,
-    /// How long it may take, when that is more than for other requests.
-    pub(super) patience: Option<Duration>,
 }
 
 /// Sends requests and keeps tokens; cheap to share.
@@ -126,7 +126,7 @@ impl Transport {
 
     /// GETs `url`, which is the registry's own, answering at most one authentication challenge.
     pub(super) async fn get(&self, question: Question<'_>, url: &Url, accept: &str) -> Result<Answer, RegistryError> {
-        let response = self.open(question, url, accept, None).await?;
+        let response = self.open(question, url, accept).await?;
         self.read(question, response).await
     }
 
@@ -136,11 +136,10 @@ impl Transport {
         question: Question<'_>,
         url: &Url,
         accept: &str,
-        patience: Option<Duration>,
     ) -> Result<Response, RegistryError> {
         let key = self.key(question);
         let known = self.known_authorization(&key);
-        let (response, is_own) = self.send(question, url, accept, known, patience).await?;
+        let (response, is_own) = self.send(question, url, accept, known).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
@@ -150,7 +149,7 @@ impl Transport {
         let wanted = challenge::read(response.headers()).map_err(|cause| question.unauthorized(cause))?;
         drop(response);
         let fresh = self.authenticate(question, url, wanted).await?;
-        let (response, _) = self.send(question, url, accept, Some(fresh.header.clone()), patience).await?;
+        let (response, _) = self.send(question, url, accept, Some(fresh.header.clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             self.tokens().remove(&key);
             return Err(question.unauthorized(match question.access.credentials {
@@ -192,7 +191,7 @@ impl Transport {
     ) -> Result<Response, RegistryError> {
         let mut request = self.named.request(change.method.clone(), change.url.clone());
         request = request.headers(authorization.map(|header| (AUTHORIZATION, header)).into_iter().collect());
-        if let Some(patience) = change.patience {
+        if let Some(patience) = question.patience {
             request = request.timeout(patience);
         }
         let body = change.content.body().await.map_err(|error| question.unreadable(&error))?;
@@ -230,7 +229,6 @@ impl Transport {
         url: &Url,
         accept: &str,
         mut authorization: Option<HeaderValue>,
-        patience: Option<Duration>,
     ) -> Result<(Response, bool), RegistryError> {
         let mut current = url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -244,7 +242,7 @@ impl Transport {
             if let Some(header) = &authorization {
                 request = request.header(AUTHORIZATION, header);
             }
-            if let Some(patience) = patience {
+            if let Some(patience) = question.patience {
                 request = request.timeout(patience);
             }
             let response = request.send().await.map_err(|error| self.failed(question, error))?;
@@ -349,7 +347,8 @@ impl Transport {
     /// A failed request in words, without its URL: that may carry signatures.
     pub(super) fn failed(&self, question: Question<'_>, error: reqwest::Error) -> RegistryError {
         if error.is_timeout() {
-            return question.unreachable("no complete answer in time".to_owned());
+            let seconds = question.patience.unwrap_or(self.config.timeouts.request).as_secs_f32();
+            return question.unreachable(format!("no complete answer within {seconds} s"));
         }
         let error = error.without_url();
         let mut cause: &dyn std::error::Error = &error;
