@@ -9,6 +9,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::signer::{SignedUrlOptions, Signer};
 use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
 
 use super::{Bucket, Trouble};
@@ -123,7 +124,7 @@ fn parse(answer: &[u8]) -> Result<Page, UnfinishedError> {
                 }
             }
             Event::Text(part) => text.push_str(&part),
-            Event::GeneralRef(reference) => text.extend(character(&reference)),
+            Event::GeneralRef(reference) => text.push_str(resolve_predefined_entity(&reference).unwrap_or_default()),
             Event::End(tag) => {
                 let value = std::mem::take(&mut text);
                 match (tag.name().as_ref(), &mut upload) {
@@ -147,18 +148,6 @@ fn parse(answer: &[u8]) -> Result<Page, UnfinishedError> {
     }
     page.next = (truncated == "true" && !key.is_empty()).then_some((key, id));
     Ok(page)
-}
-
-/// The character that a reference stands for; those of the store's own keys need none.
-fn character(reference: &str) -> Option<char> {
-    match reference {
-        "amp" => Some('&'),
-        "lt" => Some('<'),
-        "gt" => Some('>'),
-        "quot" => Some('"'),
-        "apos" => Some('\''),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
