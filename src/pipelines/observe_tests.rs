@@ -53,7 +53,8 @@ async fn a_run_that_can_t_be_decoded_and_says_that_it_waits_keeps_no_place() {
         }
     };
     let settings = Settings::default();
-    let (read, ()) = tokio::join!(observed.take_turn(&cluster, &settings), server);
+    let no_environments = BTreeSet::new();
+    let (read, ()) = tokio::join!(observed.take_turn(&cluster, &settings, &no_environments), server);
     read.unwrap();
     let waiting: Vec<String> = observed.queue.unwrap().waiting.into_iter().map(|waiting| waiting.name).collect();
     assert_eq!(waiting, ["readable"]);
