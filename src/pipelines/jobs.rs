@@ -212,7 +212,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: 
         command: Some(command),
         working_dir: Some(pods::WORKSPACE.to_owned()),
         env: Some(environment::of_job(run, spec, cell, &beside, &given.outputs)),
-        resources: Some(pods::bounded_disk(pods::resources(resources, "50m", "64Mi", "1Gi"))),
+        resources: Some(pods::job_resources(resources)),
         volume_mounts: Some(pods::main_mounts(agent, run.settings, &options)),
         ..Container::default()
     });

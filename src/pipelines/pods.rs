@@ -209,35 +209,35 @@ pub fn agent_container(
 /// Requests and limits: what is given, and defaults for cpu and memory where nothing is.
 #[must_use]
 pub fn resources(given: Option<&ResourceRequirements>, cpu: &str, memory: &str, limit: &str) -> ResourceRequirements {
-    let given = given.cloned().unwrap_or_default();
-    let mut requests = given.requests.unwrap_or_default();
-    let mut limits = given.limits.unwrap_or_default();
-    let has_own_memory = requests.contains_key("memory");
-    requests.entry("cpu".to_owned()).or_insert_with(|| limits.get("cpu").cloned().unwrap_or(Quantity(cpu.to_owned())));
-    requests
-        .entry("memory".to_owned())
-        .or_insert_with(|| limits.get("memory").cloned().unwrap_or(Quantity(memory.to_owned())));
-    if !limits.contains_key("memory") {
-        // A limit below the user's own request would be refused: the request is then the limit.
-        let own = has_own_memory.then(|| requests.get("memory").cloned()).flatten();
-        limits.insert("memory".to_owned(), own.unwrap_or(Quantity(limit.to_owned())));
-    }
-    ResourceRequirements { requests: Some(requests), limits: Some(limits), ..given }
+    let mut resources = given.cloned().unwrap_or_default();
+    let own = resources.limits.as_ref().and_then(|limits| limits.get("cpu").cloned());
+    let requests = resources.requests.get_or_insert_default();
+    requests.entry("cpu".to_owned()).or_insert_with(|| own.unwrap_or(Quantity(cpu.to_owned())));
+    bound(&mut resources, "memory", memory, limit);
+    resources
 }
 
-/// The same, with a bound for the node's disk where none is given: kubelet then evicts the pod that fills it, and not its
-/// neighbours. It counts the whole pod: what containers write, their logs, and volumes that go with it.
+/// The same for the container with a job's command, with a bound for the node's disk too: kubelet evicts the pod that
+/// fills it, and not its neighbours. It counts the whole pod: what containers write, their logs, and volumes that go
+/// with it.
 #[must_use]
-pub fn bounded_disk(resources: ResourceRequirements) -> ResourceRequirements {
-    let mut requests = resources.requests.unwrap_or_default();
-    let mut limits = resources.limits.unwrap_or_default();
-    if !limits.contains_key(DISK) {
-        // Without a request of its own the limit would be the request too.
-        let request = requests.entry(DISK.to_owned()).or_insert_with(|| Quantity(DISK_REQUEST.to_owned()));
-        let has_own = request.0 != DISK_REQUEST;
-        limits.insert(DISK.to_owned(), if has_own { request.clone() } else { Quantity(DISK_LIMIT.to_owned()) });
-    }
-    ResourceRequirements { requests: Some(requests), limits: Some(limits), ..resources }
+pub fn job_resources(given: Option<&ResourceRequirements>) -> ResourceRequirements {
+    let mut resources = resources(given, "50m", "64Mi", "1Gi");
+    bound(&mut resources, DISK, DISK_REQUEST, DISK_LIMIT);
+    resources
+}
+
+/// Fills request and limit of one resource in. One that is given stands for the other: a limit below the job's own request
+/// would be refused.
+fn bound(resources: &mut ResourceRequirements, name: &str, request: &str, limit: &str) {
+    let (requests, limits) = (resources.requests.get_or_insert_default(), resources.limits.get_or_insert_default());
+    let given = (requests.get(name).cloned(), limits.get(name).cloned());
+    let (default_request, default_limit) = match given {
+        (None, None) => (Quantity(request.to_owned()), Quantity(limit.to_owned())),
+        (Some(own), _) | (None, Some(own)) => (own.clone(), own),
+    };
+    requests.entry(name.to_owned()).or_insert(default_request);
+    limits.entry(name.to_owned()).or_insert(default_limit);
 }
 
 /// What the main container sees.

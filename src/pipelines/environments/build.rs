@@ -65,7 +65,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, attempt: u32, key: Option<&str>, n
         command: Some(pods::agent_command(timeout, spec)),
         working_dir: Some(WORKSPACE.to_owned()),
         env: Some(variables(run, &environment)),
-        resources: Some(pods::bounded_disk(pods::resources(resources, "50m", "64Mi", "1Gi"))),
+        resources: Some(pods::job_resources(resources)),
         volume_mounts: Some(mounts),
         ..Container::default()
     });
