@@ -1,5 +1,6 @@
 //! The language of the operator: custom resources, values, conditions and validated names. No client, no runtime.
 
+pub mod artifacts;
 pub mod conditions;
 pub mod duration;
 pub mod job;

@@ -12,6 +12,7 @@ use super::graph::{Graph, GraphError};
 use super::names;
 use super::settings::Settings;
 use super::steps::Step;
+use crate::api::artifacts;
 use crate::api::job::{JobSpec, ReportKind, ServiceSpec};
 use crate::api::names::{GitRef, NameError};
 use crate::api::pipeline::{ParamSpec, ParamType, Parameters};
@@ -25,11 +26,6 @@ const MAX_VALUES: usize = 64 * 1024;
 
 /// Names of the operator's own containers in a job's pod.
 const OWN_CONTAINERS: [&str; 5] = [MAIN, SOURCE, FETCH, ENVIRONMENT, COLLECTOR];
-
-/// Names of what the collector itself keeps of a job.
-const OWN_ARTIFACTS: [&str; 4] = ["summary.json", "exec.json", "log-head.txt", "log-tail.txt"];
-/// How names of what other jobs of the run read begin.
-const OWN_PREFIXES: [&str; 2] = ["coverage-data-", "test-results-"];
 
 /// Why a run is refused before its first job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -260,8 +256,7 @@ fn job(job: &JobSpec, default_image: Option<&str>, is_pull_request: bool, settin
     if artifacts.len() < job.artifacts.len() {
         return Err(Refusal::Job { field: at("artifacts"), why: "a name stands twice".to_owned() });
     }
-    let own = |name: &str| OWN_ARTIFACTS.contains(&name) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    if let Some(artifact) = job.artifacts.iter().find(|artifact| own(&artifact.name)) {
+    if let Some(artifact) = job.artifacts.iter().find(|artifact| artifacts::is_own(&artifact.name)) {
         let why = format!("`{}` is a name of the operator's own; give it another one", artifact.name);
         return Err(Refusal::Job { field: at("artifacts"), why });
     }

@@ -77,6 +77,8 @@ fn values_of_more_than_the_bounds_are_refused() {
 #[rstest]
 #[case(json!({"outputs": ["x-y", "x_y"]}), "outputs: `x_y`")]
 #[case(json!({"artifacts": [{"name": "summary.json", "path": "a"}]}), "`summary.json` is a name of the operator's own")]
+#[case(json!({"artifacts": [{"name": "log.json", "path": "a"}]}), "`log.json` is a name of the operator's own")]
+#[case(json!({"artifacts": [{"name": "service-log-db.txt", "path": "a"}]}), "`service-log-db.txt` is a name")]
 #[case(json!({"artifacts": [{"name": "coverage-data-other", "path": "a"}]}), "`coverage-data-other` is a name")]
 #[case(json!({"pod": {"volumes": [{"name": "v", "mountPath": "/timetracker/bin", "emptyDir": {}}]}}), "pod.volumes: volume `v`")]
 fn what_would_stand_in_the_operators_way_is_refused(#[case] rest: Value, #[case] told: &str) {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::Context;
 use super::store::{Store, StoreError};
 use super::text::shell_word;
+use crate::api::artifacts;
 use crate::api::run::{FailureClass, JobPhase, JobStatus, PipelineRun};
 
 /// The longest summary that is read, in bytes: a collector names at most 200 tests in it.
@@ -147,7 +148,7 @@ pub(super) async fn failed_tests(context: &Context, run: &PipelineRun) -> Vec<Fa
 }
 
 async fn read(store: &Store, context: &Context, run: &PipelineRun, job: &str) -> Result<Summary, StoreError> {
-    let names = [context.namespace.as_str(), &run.name_any(), job, "summary.json"];
+    let names = [context.namespace.as_str(), &run.name_any(), job, artifacts::SUMMARY];
     let text = store.read(names, MAX_SUMMARY_BYTES).await?;
     serde_json::from_slice(&text).map_err(|error| StoreError::Content(error.to_string()))
 }

@@ -17,6 +17,7 @@ use super::store::{Content, Store, StoreError};
 use super::text::{shown, size};
 use super::view::pod_selector;
 use super::{Context, Ending};
+use crate::api::artifacts;
 use crate::api::marks::MAIN_CONTAINER;
 use crate::api::run::{JobPhase, JobStatus, PipelineRun};
 
@@ -223,7 +224,7 @@ async fn service_from_store(
     service: &str,
 ) -> Result<(), PluginError> {
     let store = context.store(run).await?;
-    let (run, name) = (run.name_any(), format!("service-log-{service}.txt"));
+    let (run, name) = (run.name_any(), artifacts::service_log(service));
     match store.get([context.namespace.as_str(), run.as_str(), kubernetes_job, &name]).await {
         Err(StoreError::NotFound) => note(&format!(
             "the pod of {} is gone, and no log of {service} was kept: only that of a postgres beside a job that failed is",
@@ -248,7 +249,7 @@ async fn from_store(
     let store = context.store(run).await?;
     let run = run.name_any();
     let names = |name| [context.namespace.as_str(), run.as_str(), kubernetes_job, name];
-    let head = match store.get(names("log-head.txt")).await {
+    let head = match store.get(names(artifacts::LOG_HEAD)).await {
         Err(StoreError::NotFound) => {
             return note(&format!(
                 "the pod of {} is gone, and no log of it was kept: plain containers (no checkout, services, reports, artifacts or outputs) keep none, others for as long as the store's retention says",
@@ -257,11 +258,11 @@ async fn from_store(
         }
         other => other?,
     };
-    let state = state(&store, names("log.json")).await;
+    let state = state(&store, names(artifacts::LOG_STATE)).await;
     note(&format!("the pod of {} is gone; this is what the artifact store kept", job.name))?;
     let mut sink = Sink::new(context.output.terminal);
     let mut shown = copy(head, &mut sink).await?;
-    let tail = match store.get(names("log-tail.txt")).await {
+    let tail = match store.get(names(artifacts::LOG_TAIL)).await {
         Err(StoreError::NotFound) => None,
         other => Some(other?),
     };

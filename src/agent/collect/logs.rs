@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::files::Folder;
 use super::store::Content;
 use crate::agent::report::ExecReport;
+use crate::api::artifacts;
 
 /// Head and tail are kept up to this length each, in bytes.
 const PART_BYTES: usize = 256 * 1024;
@@ -52,8 +53,8 @@ impl Log {
     /// that is, and that of a complete one last.
     pub(super) fn artifacts(self, complete: bool) -> Vec<(String, Content)> {
         let state = serde_json::to_vec(&State { complete, bytes: self.bytes() }).unwrap_or_default();
-        let mut documents = vec![("log-head.txt", self.head), ("log-tail.txt", self.tail)];
-        documents.insert(if complete { documents.len() } else { 0 }, ("log.json", state));
+        let mut documents = vec![(artifacts::LOG_HEAD, self.head), (artifacts::LOG_TAIL, self.tail)];
+        documents.insert(if complete { documents.len() } else { 0 }, (artifacts::LOG_STATE, state));
         documents
             .into_iter()
             .filter(|(_, content)| !content.is_empty())

@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::message::Secrets;
 use super::process::Terminate;
 use super::report::{CHECK_FILE, CheckReport, CollectReport, MAX_REPORT_BYTES};
+use crate::api::artifacts;
 use crate::api::names::Digest;
 use files::Folder;
 use logs::Log;
@@ -176,24 +177,24 @@ async fn upload(
     // The small and telling things first.
     let mut pending = Vec::new();
     if options.reports.is_some() {
-        pending.push(("summary.json".to_owned(), Content::Document(document)));
+        pending.push((artifacts::SUMMARY.to_owned(), Content::Document(document)));
     }
     pending.extend(Log::read(&options.logs).map(|log| log.artifacts(true)).unwrap_or_default());
     let exec = logs::exec_report(&options.logs);
     let has_failed =
         logs::has_failed(exec.as_deref()) || summary.tests.is_some_and(|tests| tests.failed > 0 || tests.flaky > 0);
-    pending.extend(exec.map(|report| ("exec.json".to_owned(), Content::Document(report))));
+    pending.extend(exec.map(|report| (artifacts::EXEC.to_owned(), Content::Document(report))));
     if has_failed {
         let services = options.service_logs.iter().filter_map(|(name, path)| Some((name, Log::read(path)?)));
-        pending.extend(services.map(|(name, log)| (format!("service-log-{name}.txt"), Content::Document(log.whole()))));
+        pending.extend(services.map(|(name, log)| (artifacts::service_log(name), Content::Document(log.whole()))));
     }
     if let Some((below, path)) =
         options.reports.as_deref().and_then(|reports| reports.parent().zip(reports.file_name()))
     {
         let folder = |keep| Content::Path { below: below.to_owned(), path: path.into(), keep };
-        pending.push((format!("test-results-{job_name}"), folder(|path| !is_coverage_data(path))));
+        pending.push((artifacts::test_results(job_name), folder(|path| !is_coverage_data(path))));
         if collected.coverage_data > 0 {
-            pending.push((format!("coverage-data-{job_name}"), folder(is_coverage_data)));
+            pending.push((artifacts::coverage_data(job_name), folder(is_coverage_data)));
         }
     }
     for (name, path) in &options.artifacts {
@@ -210,7 +211,7 @@ async fn upload(
         match timeout_at(deadline, store.put(&name, &content)).await {
             Ok(Ok(())) => {
                 collected.uploaded = collected.uploaded.saturating_add(1);
-                if name == "summary.json" {
+                if name == artifacts::SUMMARY {
                     collected.summary = Some(digest.clone());
                 }
             }

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::EnvVar;
 
 use super::graph::{Graph, Node};
 use super::jobs::RunContext;
+use crate::api::artifacts;
 use crate::api::job::{JobSpec, ReportKind};
 use crate::api::steps::{CodecovUpload, CoverageReport, MigrationCheck};
 
@@ -49,8 +50,8 @@ impl Reads {
     #[must_use]
     pub fn artifact(self, job: &str) -> String {
         match self {
-            Self::CoverageData => format!("coverage-data-{job}"),
-            Self::Cobertura => format!("test-results-{job}"),
+            Self::CoverageData => artifacts::coverage_data(job),
+            Self::Cobertura => artifacts::test_results(job),
         }
     }
 }
