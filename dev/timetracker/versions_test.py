@@ -392,13 +392,24 @@ def test_two_heads_need_heads_and_leave_two_rows(release, database):
     assert database.snapshot() == before
 
 
-def test_never_ready_is_healthy_and_never_ready(release, database):
-    new = release("never-ready")
+@pytest.mark.parametrize("name", ["never-ready", "contracting-never-ready"])
+def test_never_ready_is_healthy_and_never_ready(release, database, name):
+    new = release(name)
     new.upgrade(database)
     used = new.use(database)
     assert (used["/_health"], used["/_ready"]) == (200, 503)
     assert new.failures(database) == {"/_ready"}
     assert new.compatibility(database) == NOTHING
+
+
+def test_the_contracting_one_that_is_never_ready_leaves_no_way_back(release, database):
+    release("additive").upgrade(database)
+    release("contracting-never-ready").upgrade(database)
+    assert database.revisions() == {"011_contact_names"}
+    assert release("contracting").compatibility(database) == NOTHING
+    assert release("additive").compatibility(database)["missing columns"] == [
+        *("clients.contact", "projects.legacy_code")
+    ]
 
 
 def test_old_code_does_not_know_newer_revisions(release, database):

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::registry;
 use crate::stage::{Stage, on_stage};
 use crate::waiting::{condition, is_true, says, status};
+use crate::witness::Witness;
 
 /// Name of every test's release.
 pub const SITE: &str = "site";
@@ -119,4 +121,44 @@ async fn a_migration_that_swallowed_an_error_is_found_by_the_schema_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_never_becomes_ready_is_taken_back() {
     on_stage("never-ready", |stage| survives(stage, "1.7.0", "NotReady")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_without_a_way_back_stops_with_what_is_missing_and_the_next_one_is_delivered() {
+    on_stage("no-way-back", |stage| async move {
+        let witness = Witness::of(&stage);
+        stage.publish("1.1.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        let old = delivered(&stage, "1.1.0").await["current"]["digest"].as_str().unwrap().to_owned();
+        stage.publish("1.9.0").await;
+        let what = "1.9.0 to be given up";
+        let stuck =
+            status(&stage, "TimeTrackerRelease", SITE, what, DELIVERY, |status| is_true(status, "Stalled")).await;
+        assert_eq!(condition(&stuck, "Stalled")["reason"], "NoWayBack", "{stuck:#}");
+        let ready = condition(&stuck, "Ready");
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("NoWayBack")), "{stuck:#}");
+        for words in ["of 1.9.0 is not ready", "1.1.0 can't run on the schema", "clients.contact", "Publish a version"]
+        {
+            assert!(ready["message"].as_str().unwrap().contains(words), "{words:?} is not in {ready:#}");
+        }
+        assert!(condition(&stuck, "Reconciling").is_null() && !is_true(&stuck, "Available"), "{stuck:#}");
+        assert_eq!(stuck["current"]["version"], "1.1.0", "{stuck:#}");
+        assert_eq!(stuck["candidate"]["step"], "GoBack", "{stuck:#}");
+        assert_eq!(stage.sql(SITE, "select version_num from alembic_version"), "011_contact_names");
+        let events = stage.kubectl(&["get", "events", "--no-headers", "--output=custom-columns=:reason,:message"]);
+        assert!(
+            events.lines().any(|line| line.starts_with("Stalled ") && line.contains("clients.contact")),
+            "{events}"
+        );
+
+        // What works on the schema as it is: the code of 1.2.0 under a newer name.
+        registry::copy("samples/timetracker", "1.2.0", &stage.image, "1.9.1").await;
+        let status = delivered(&stage, "1.9.1").await;
+        assert_eq!(status["quarantined"][0]["version"], "1.9.0", "{status:#}");
+        assert!(condition(&status, "Stalled").is_null() && is_true(&status, "Available"), "{status:#}");
+        assert_eq!(stage.sql(SITE, LEDGER), "2", "1.9.1 needs no migration");
+        assert_eq!(witness.pods_of(&old), 1, "1.1.0 was started before the migration and never again");
+        stage.ask(SITE, "/_ready").expect("the site answers");
+    })
+    .await;
 }

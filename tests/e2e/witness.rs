@@ -12,15 +12,21 @@ use tokio::task::JoinHandle;
 use crate::stage::Stage;
 
 const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
+/// The label of what a pod is part of, and its value for those of a site.
+const COMPONENT_LABEL: (&str, &str) = ("app.kubernetes.io/component", "app");
 /// What a pod is for: a step of a delivery, or a cell of a run.
 const PURPOSES: [&str; 2] = ["timetracker.dev/purpose", "timetracker.dev/cell"];
 
 /// Per purpose and Job the pods that there were.
 type Seen = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
+/// Per image the pods of sites that there were.
+type Sites = BTreeMap<String, BTreeSet<String>>;
+
 /// The watch; it ends with it.
 pub struct Witness {
     seen: Arc<Mutex<Seen>>,
+    sites: Arc<Mutex<Sites>>,
     watch: JoinHandle<()>,
 }
 
@@ -30,10 +36,16 @@ impl Witness {
         let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
         let seen = Arc::new(Mutex::new(Seen::new()));
         let writes = Arc::clone(&seen);
+        let sites = Arc::new(Mutex::new(Sites::new()));
+        let site_writes = Arc::clone(&sites);
         let watch = tokio::spawn(async move {
             let mut events = watcher(pods, watcher::Config::default()).default_backoff().touched_objects().boxed();
             while let Some(event) = events.next().await {
                 let Ok(pod) = event else { continue };
+                if pod.labels().get(COMPONENT_LABEL.0).is_some_and(|component| component == COMPONENT_LABEL.1) {
+                    let image = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone()).unwrap();
+                    site_writes.lock().unwrap().entry(image).or_default().insert(pod.uid().unwrap());
+                }
                 let Some(job) = pod.labels().get(JOB_LABEL) else { continue };
                 let Some(purpose) = PURPOSES.iter().find_map(|name| pod.annotations().get(*name)) else { continue };
                 let mut seen = writes.lock().unwrap();
@@ -41,7 +53,13 @@ impl Witness {
                 pods.insert(pod.uid().unwrap());
             }
         });
-        Self { seen, watch }
+        Self { seen, sites, watch }
+    }
+
+    /// How many pods of sites ran the image of this digest.
+    pub fn pods_of(&self, digest: &str) -> usize {
+        let sites = self.sites.lock().unwrap();
+        sites.iter().filter(|(image, _)| image.ends_with(digest)).map(|(_, pods)| pods.len()).sum()
     }
 
     /// Each Job had one pod, and each of these purposes (by the begin of their names) one Job; returns how many.
