@@ -66,6 +66,30 @@ fn a_job_that_asks_for_nothing_is_one_plain_container() {
     assert_eq!(command, &["/bin/sh", "-e", "/timetracker/script/run.sh"]);
 }
 
+/// Containers that get anything of the Secret with the repository's token.
+fn holders(made: &Made) -> Vec<&str> {
+    let pod = pod(made);
+    let all = pod.init_containers.iter().flatten().chain(&pod.containers);
+    let of_repository = |container: &&Container| {
+        let text = serde_json::to_string(container).unwrap();
+        text.contains("SOURCE_TOKEN") || text.contains(r#""secretKeyRef":{"key":"token","name":"git""#)
+    };
+    all.filter(of_repository).map(|container| container.name.as_str()).collect()
+}
+
+#[test]
+fn the_repositorys_token_reaches_only_the_container_that_fetches() {
+    let pipeline = json!({"jobs": [{"name": "a", "image": "python:3.11-slim", "run": "pytest", "reports": ["JUnit"],
+        "services": [{"name": "postgres", "postgres": {"version": "16"}}]}]});
+    let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &Settings::default());
+    assert_eq!(holders(&made), ["source"]);
+    let volumes = serde_json::to_string(&pod(&made).volumes).unwrap();
+    assert!(!volumes.contains(r#""git""#), "{volumes}");
+    let pipeline = json!({"jobs": [{"name": "a", "image": "busybox", "run": "true", "checkout": {"enabled": false}}]});
+    let without = self::made(pipeline, json!({"pipelineRef": {"name": "p"}}), &Settings::default());
+    assert!(holders(&without).is_empty(), "nothing is fetched");
+}
+
 #[test]
 fn an_agent_pod_has_source_services_and_the_collector_last() {
     let pipeline = json!({"jobs": [{"name": "a", "image": "python:3.11-slim", "run": "pytest", "reports": ["JUnit"],

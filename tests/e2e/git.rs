@@ -1,7 +1,7 @@
 //! The sample app's repository behind a git server that pods reach; one for all tests.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -9,9 +9,14 @@ use crate::stage::{output, repository, setting};
 
 /// The server; it ends with this process, whose end closes its standard input.
 pub struct Server {
-    address: String,
+    served: Served,
     folder: PathBuf,
     directory: tempfile::TempDir,
+}
+
+/// A process that serves the repository.
+pub struct Served {
+    address: String,
     _process: Child,
     _lifeline: ChildStdin,
 }
@@ -25,28 +30,45 @@ pub fn server() -> &'static Server {
         let mut versions = Command::new("python3");
         versions.arg(repository().join("dev/timetracker/versions.py")).args(["--git", "--out"]).arg(&folder);
         output(versions.env("PYTHONDONTWRITEBYTECODE", "1"));
-        let mut process = Command::new("python3")
-            .arg(repository().join("dev/git-server.py"))
-            .arg("--root")
-            .arg(directory.path())
-            .args(["--listen", &format!("{}:0", setting("TIMETRACKER_TEST_GATEWAY"))])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lifeline = process.stdin.take().unwrap();
-        let mut address = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        assert!(!address.trim().is_empty(), "dev/git-server.py ended at once");
-        Server { address: address.trim().to_owned(), folder, directory, _process: process, _lifeline: lifeline }
+        Server { served: serve(directory.path(), &[]), folder, directory }
     })
+}
+
+fn serve(root: &Path, options: &[&str]) -> Served {
+    let mut process = Command::new("python3")
+        .arg(repository().join("dev/git-server.py"))
+        .arg("--root")
+        .arg(root)
+        .args(["--listen", &format!("{}:0", setting("TIMETRACKER_TEST_GATEWAY"))])
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lifeline = process.stdin.take().unwrap();
+    let mut address = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    assert!(!address.trim().is_empty(), "dev/git-server.py ended at once");
+    Served { address: address.trim().to_owned(), _process: process, _lifeline: lifeline }
+}
+
+impl Served {
+    /// Where the repository is cloned from.
+    pub fn clone_url(&self) -> String {
+        format!("http://{}/timetracker", self.address)
+    }
 }
 
 impl Server {
     /// Where the repository is cloned from.
     pub fn clone_url(&self) -> String {
-        format!("http://{}/timetracker", self.address)
+        self.served.clone_url()
+    }
+
+    /// The same repository behind another door, which only this token opens.
+    pub fn locked(&self, token: &str) -> Served {
+        serve(self.directory.path(), &["--token", token])
     }
 
     /// A branch of this name on v1.1.0, with one commit of this message: the commit.
