@@ -6,9 +6,9 @@
 mod outcome;
 mod restricted;
 mod trust;
+mod waiting;
 
-pub use outcome::{
-    ContainerEnd, Loss, Lost, PodPhase, WaitCause, Waiting, container_end, job_is_finished, pod_phase, read_report,
-};
+pub use outcome::{ContainerEnd, Loss, Lost, PodPhase, container_end, job_is_finished, pod_phase, read_report};
 pub use restricted::{JobParts, escape_env, job, restricted_container, restricted_pod};
 pub use trust::{TRUST_FILE, network_variables, trust_config_map, trust_mount, trust_volume};
+pub use waiting::{WaitCause, Waiting};
