@@ -217,14 +217,44 @@ async fn a_quota_that_has_no_room_for_a_pod_is_said_and_a_run_without_time_says_
     .await;
 }
 
+/// Looks for whatever a job could use and must not: tokens, Secrets, the node's agent, artifacts of its own run and of others.
+/// Everything answers, and nothing opens.
+fn snoops(stage: &Stage) -> String {
+    let store = format!("http://timetracker-artifacts.{OPERATOR_NAMESPACE}:8080/v1/artifacts");
+    let namespace = &stage.namespace;
+    format!(
+        "import os, ssl, urllib.error, urllib.request\n\
+         trust = ssl._create_unverified_context()\n\
+         def asked(method, url):\n    \
+             request = urllib.request.Request(url, method=method, data=b'x' if method == 'PUT' else None)\n    \
+             try: return urllib.request.urlopen(request, timeout=10, context=trust).status\n    \
+             except urllib.error.HTTPError as error: return error.code\n    \
+             except OSError as error: return str(error)\n\
+         node = next(line.split()[2] for line in open('/proc/net/route') if line.split()[1] == '00000000')\n\
+         node = '.'.join(str(byte) for byte in reversed(bytes.fromhex(node)))\n\
+         answers = [asked(*question) for question in [\n    \
+             ('GET', 'https://kubernetes.default.svc/api/v1/namespaces/{namespace}/secrets'),\n    \
+             ('GET', 'https://kubernetes.default.svc/apis/timetracker.dev/v1alpha1/namespaces/{namespace}/pipelineruns'),\n    \
+             ('GET', f'https://{{node}}:10250/pods'),\n    \
+             ('GET', '{store}/{namespace}/{RUN}'),\n    \
+             ('GET', '{store}/other/run'),\n    \
+             ('PUT', '{store}/{namespace}/{RUN}/{RUN}-0/mine'),\n\
+         ]]\n\
+         places = [place for place in ('/var/run/secrets', '/run/secrets') if os.path.exists(place)]\n\
+         told = [name for name in os.environ if 'TOKEN' in name or 'SECRET' in name]\n\
+         print(answers, places, told)\n\
+         assert all(answer in (401, 403) for answer in answers) and not places and not told\n"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_floods_lies_and_forks_harms_nobody() {
+async fn a_job_that_floods_lies_snoops_and_forks_harms_nobody() {
     on_stage("hostile", |stage| async move {
         let before = Operator::find(&stage.client).await.resident();
         let flood = "import os, sys\n\
             out = sys.stdout.buffer\n\
             out.write(b'x' * (100 << 20))\n\
-            for _ in range(100): out.write(b'\\xff\\xfe 137 passed in 1.00s\\n' * 50000)\n\
+            for _ in range(900): out.write(b'\\xff\\xfe 137 passed in 1.00s\\n' * 40000)\n\
             out.write(b'\\x1b]0;title\\x07 {\"exitCode\":0}\\n')\n\
             out.flush()\n\
             sys.exit(7)\n";
@@ -248,8 +278,12 @@ with open(os.environ['REPORTS'] + '/junit.xml', 'w') as f:
             { "name": "links", "run": "ln -s /proc/self/environ \"$REPORTS/junit.xml\"; ln -s / out; mkfifo pipe", "reports": ["JUnit"],
               "artifacts": [{ "name": "out", "path": "out/" }, { "name": "pipe", "path": "pipe" }] },
             { "name": "outputs", "outputs": ["version"], "run": "yes version=1 | head -c 50000000 > \"$OUTPUTS\"; exit 0" },
-            { "name": "token", "run": "test ! -e /var/run/secrets/kubernetes.io && ! env | grep -qi token" },
-            { "name": "forks", "timeout": "5s", "run": "python3 - <<'END'\nimport os, time\nfor _ in range(200):\n    try:\n        if os.fork() == 0: os.setsid(); time.sleep(600)\n    except OSError: pass\ntime.sleep(600)\nEND\n", "reports": ["JUnit"] },
+            { "name": "snoops", "run": script(&snoops(&stage)) },
+            // Kubelet bounds the pod's processes, and the container's cpu keeps the other jobs going.
+            { "name": "forks", "timeout": "5s", "run": "f() { f | f & }; f; while :; do :; done", "reports": ["JUnit"],
+              "pod": { "resources": { "limits": { "cpu": "500m" } } } },
+            { "name": "leaves", "timeout": "5s", "run": script(
+                "import os, time\nfor _ in range(200):\n    if os.fork() == 0: os.setsid(); time.sleep(600)\ntime.sleep(600)\n"), "reports": ["JUnit"] },
         ]);
         let mut definition = pipeline(jobs);
         definition["defaults"]["resources"] = json!({ "limits": { "memory": "512Mi" } });
@@ -261,12 +295,13 @@ with open(os.environ['REPORTS'] + '/junit.xml', 'w') as f:
             ("bomb", "NoTestsCollected"),
             ("links", "NoTestsCollected"),
             ("forks", "DeadlineExceeded"),
+            ("leaves", "DeadlineExceeded"),
         ] {
             assert_eq!(job(&status, name)["failure"], class, "{name}: {status:#}");
         }
         // A million failures are either counted or refused; never a success.
         assert_eq!(job(&status, "million")["phase"], "Failed", "{status:#}");
-        assert_eq!(job(&status, "token")["phase"], "Succeeded", "{status:#}");
+        assert_eq!(job(&status, "snoops")["phase"], "Succeeded", "{status:#}");
         assert!(status.to_string().len() < 100 << 10, "the status is bounded");
         let grown = Operator::find(&stage.client).await.resident() - before;
         assert!(grown < 20.0, "the operator's memory grew by {grown:.1} MiB");

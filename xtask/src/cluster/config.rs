@@ -104,6 +104,8 @@ fn kubelet(layout: &Layout) -> Value {
         "evictionHard": {"memory.available": "100Mi"},
         "serializeImagePulls": false,
         "maxPods": 200,
+        // Pods run anyone's code: one that forks without end stands still alone.
+        "podPidsLimit": 1024,
         "tlsCertFile": layout.pki("node.crt"),
         "tlsPrivateKeyFile": layout.pki("node.key"),
     })
