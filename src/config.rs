@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::duration::Period;
-
 /// The operator's configuration. Everything has a default but the images' versions follow the operator's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -84,13 +82,6 @@ pub struct Limits {
 pub struct Artifacts {
     /// Where pods reach it, for example `http://timetracker-artifacts.timetracker-system:8080`.
     pub url: String,
-    /// How long artifacts are kept.
-    #[serde(default = "thirty_days")]
-    pub retention: Period,
-}
-
-fn thirty_days() -> Period {
-    Period::seconds(30 * 24 * 3600)
 }
 
 impl Default for Images {

@@ -149,7 +149,7 @@ fn a_branch_is_resolved_before_the_first_job() {
 
 #[test]
 fn a_run_says_where_what_it_leaves_is_kept_also_after_its_status_was_lost() {
-    let store = crate::config::Artifacts { url: "http://store.tt:8080/".to_owned(), retention: Period::seconds(60) };
+    let store = crate::config::Artifacts { url: "http://store.tt:8080/".to_owned() };
     let settings = Settings { artifacts: Some(store), ..Settings::default() };
     let told = |job: Value, settings: &Settings, over: bool| {
         let pipeline = json!({"jobs": [job]});

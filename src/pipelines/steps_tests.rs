@@ -9,12 +9,11 @@ use super::super::parameters::{Refusal, accept};
 use super::super::progress::CellView;
 use super::super::settings::Settings;
 use super::*;
-use crate::api::duration::Period;
 use crate::api::run::{JobPhase, PipelineRunSpec};
 use crate::config::Artifacts;
 
 fn settings() -> Settings {
-    let store = Artifacts { url: "http://store:8080".to_owned(), retention: Period::seconds(60) };
+    let store = Artifacts { url: "http://store:8080".to_owned() };
     Settings { artifacts: Some(store), ..Settings::default() }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use timetracker_operator::api::duration::Period;
 use timetracker_operator::config::Artifacts;
 use timetracker_operator::pipelines::Settings;
 
@@ -27,9 +26,8 @@ fn world(pipeline: Value, exit: i32) -> World {
 }
 
 fn world_with(pipeline: Value, exit: i32, images: Option<&str>, pull_request: Value) -> World {
-    let mut settings = Settings::default();
-    let retention = Period::seconds(60);
-    settings.artifacts = Some(Artifacts { url: "http://store:8080".to_owned(), retention });
+    let artifacts = Some(Artifacts { url: "http://store:8080".to_owned() });
+    let settings = Settings { artifacts, ..Settings::default() };
     let fate = Fate { exit, failed_tests: 0, steps: 3, traps: false };
     let fates = BTreeMap::from([("environment".to_owned(), fate)]);
     let revision = json!({"commit": "a".repeat(40), "pullRequest": pull_request});
