@@ -25,7 +25,7 @@ pub async fn kill_operator() {
         let words: Vec<&str> = shown.split_whitespace().collect();
         let &[name, its_uid, count] = words.as_slice() else { return false };
         (pod, uid, restarts) = (name.to_owned(), its_uid.to_owned(), count.parse().unwrap_or(0));
-        kill_in_pod(&uid) == 1
+        kill_in_pod(&uid, OPERATOR) == 1
     })
     .await;
     if restarts >= RESTARTS {
@@ -39,16 +39,21 @@ pub async fn kill_operator() {
     }
 }
 
-/// Kills the operator's processes in the pod of that uid, and says how many there were.
-fn kill_in_pod(uid: &str) -> usize {
-    let killed = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+/// Kills the processes of that name in the pod of that uid, and says how many there were.
+pub fn kill_in_pod(uid: &str, program: &str) -> usize {
+    let processes = in_pod(uid, program).into_iter();
+    processes.filter(|pid| rustix::process::kill_process(*pid, rustix::process::Signal::KILL).is_ok()).count()
+}
+
+/// The processes of that name in the pod of that uid.
+pub fn in_pod(uid: &str, program: &str) -> Vec<rustix::process::Pid> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
         let groups = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
         // The kernel keeps 15 characters of a name.
-        let ours = name.starts_with("timetracker-ope") && groups.contains(uid);
-        let pid = rustix::process::Pid::from_raw(pid).filter(|_| ours)?;
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok()
+        let wanted = program.get(..15).unwrap_or(program);
+        rustix::process::Pid::from_raw(pid).filter(|_| name.trim() == wanted && groups.contains(uid))
     });
-    killed.count()
+    processes.collect()
 }

@@ -27,6 +27,10 @@ const ACCOUNT: &str = "timetracker";
 /// The user that the `postgres` image runs the server as.
 const POSTGRES_UID: i64 = 999;
 const DEFAULT_SIZE: &str = "10Gi";
+/// Starts the server; a first start that was cut off is begun anew.
+const START: &str = include_str!("postgres-start.sh");
+/// Succeeds once the server is reached, and remembers that it was.
+const STARTED: &str = include_str!("postgres-started.sh");
 
 /// The generated Secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,8 +199,8 @@ fn pod(site: &Site<'_>, wanted: &EmbeddedDatabase, image: &str) -> PodSpec {
         limits: amounts(&[("memory", "1Gi")]),
         claims: None,
     });
-    let probe = |period, failures| Probe {
-        exec: Some(command(&["pg_isready", "-q", "-h", "127.0.0.1", "-U", ACCOUNT, "-d", ACCOUNT])),
+    let probe = |words: &[&str], period, failures| Probe {
+        exec: Some(command(words)),
         period_seconds: Some(period),
         timeout_seconds: Some(5),
         failure_threshold: Some(failures),
@@ -216,9 +220,9 @@ fn pod(site: &Site<'_>, wanted: &EmbeddedDatabase, image: &str) -> PodSpec {
             container_port: 5432,
             ..ContainerPort::default()
         }]),
-        // The entrypoint's first start runs a server on a socket only: over TCP it is ready when it really is.
-        startup_probe: Some(probe(1, 120)),
-        readiness_probe: Some(probe(5, 3)),
+        command: Some(["sh", "-eu", "-c", START].map(ToOwned::to_owned).to_vec()),
+        startup_probe: Some(probe(&["sh", "-eu", "-c", STARTED], 1, 120)),
+        readiness_probe: Some(probe(&["pg_isready", "-q", "-h", "127.0.0.1", "-U", ACCOUNT, "-d", ACCOUNT], 5, 3)),
         // No liveness probe: a server in recovery must be left alone. A fast stop, because the default one waits for
         // clients that the application keeps.
         lifecycle: Some(Lifecycle {
@@ -255,5 +259,64 @@ fn pod(site: &Site<'_>, wanted: &EmbeddedDatabase, image: &str) -> PodSpec {
             ..restricted.security_context.unwrap_or_default()
         }),
         ..restricted
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Runs a script with stand-ins for the image's programs: an entrypoint that tells, and a server that answers or not.
+    fn run(script: &str, root: &Path, answers: bool) -> bool {
+        let programs = root.join("bin");
+        fs::create_dir_all(&programs).unwrap();
+        let stand_in = |name: &str, text: &str| {
+            use std::os::unix::fs::PermissionsExt as _;
+            let path = programs.join(name);
+            fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        stand_in(
+            "docker-entrypoint.sh",
+            "test \"$1\" = postgres && mkdir -p \"$PGDATA\" && echo 16 >\"$PGDATA/PG_VERSION\"",
+        );
+        stand_in("pg_isready", if answers { "exit 0" } else { "exit 2" });
+        stand_in("sync", "exit 0");
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        shell.args(["-eu", "-c", script]).env("PATH", path).env("PGDATA", root.join("pgdata"));
+        shell.env("POSTGRES_USER", ACCOUNT).env("POSTGRES_DB", ACCOUNT).status().unwrap().success()
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_off_is_begun_anew_and_a_database_that_answered_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let table = root.join("pgdata/table");
+        assert!(run(START, root, false));
+        fs::write(&table, "half of it").unwrap();
+        assert!(!run(STARTED, root, false), "it does not answer yet");
+        assert!(run(START, root, false));
+        assert!(!table.exists(), "the first start was cut off");
+        assert!(run(STARTED, root, true));
+        fs::write(&table, "a site's").unwrap();
+        assert!(run(START, root, false) && run(START, root, false));
+        assert_eq!(fs::read_to_string(&table).unwrap(), "a site's");
+    }
+
+    #[test]
+    fn a_database_from_before_the_mark_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("pgdata");
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join("PG_VERSION"), "16\n").unwrap();
+        fs::write(data.join("table"), "a site's").unwrap();
+        assert!(run(START, folder.path(), false) && run(START, folder.path(), false));
+        assert!(data.join("table").exists() && !folder.path().join("pgdata.unfinished").exists());
     }
 }
