@@ -7,33 +7,57 @@ use serde_json::{Value, json};
 use crate::kill::kill_operator;
 use crate::releases::{DELIVERY, LEDGER, SITE, delivered, release};
 use crate::stage::{Stage, on_stage};
-use crate::waiting::{is_true, status, until};
+use crate::waiting::{comes_true, condition, is_true, status, until};
 use crate::witness::Witness;
 
-/// The steps of a delivery in which it can be met.
-const STEPS: [&str; 3] = ["Inspect", "Migrate", "RollOut"];
+/// The phases in which a release can be met: those of a delivery, and the way back from the one after it.
+const PHASES: [&str; 6] = ["Database", "Inspect", "Migrate", "RollOut", "Soak", "GoBack"];
 const ATTEMPTS: &str = "select max(attempt) from timetracker_delivery.ledger";
 
-/// A release whose migration takes a while, so that something can happen meanwhile.
+/// A release whose migration and whose pods take a while, so that something can happen meanwhile.
 fn slow(stage: &Stage) -> Value {
     let mut spec = release(stage);
+    spec["image"] = json!({ "repository": stage.image_name(), "version": "1.0.0", "interval": "10s" });
     spec["migration"] = json!({ "command": ["sh", "-c", "sleep 4; exec flask db upgrade heads"] });
+    spec["rollout"]["soak"] = json!("6s");
     spec
 }
 
-/// The step under way, or none.
-fn step(status: &Value) -> Option<&'static str> {
-    STEPS.into_iter().find(|step| status["candidate"]["step"] == *step)
+/// Asks for 1.7.0, which never gets ready, and does not wait long for it.
+async fn ask_for_a_bad_one(stage: &Stage) {
+    stage.publish("1.7.0").await;
+    let patch = json!({ "spec": { "image": { "version": "1.7.0" }, "rollout": { "timeout": "16s" } } }).to_string();
+    stage.kubectl(&["patch", "timetrackerrelease", SITE, "--type=merge", "--patch", &patch]);
 }
 
-/// Waits for a step that is not among these; `None` once the version is delivered.
-async fn next_step(stage: &Stage, met: &BTreeSet<&str>) -> Option<&'static str> {
-    let met_before = |status: &Value| step(status).filter(|step| !met.contains(step));
-    let status = status(stage, "TimeTrackerRelease", SITE, "the next step", DELIVERY, |status| {
-        met_before(status).is_some() || status["current"]["version"] == "1.0.0"
+/// The phase that a status tells, or none.
+fn phase(status: &Value) -> Option<&'static str> {
+    let candidate = &status["candidate"];
+    let soaks = candidate["verdict"].as_str().is_some_and(|message| message.ends_with("are ready and soak"));
+    if soaks && candidate["step"] == "RollOut" {
+        return Some("Soak");
+    }
+    PHASES.into_iter().find(|phase| candidate["step"] == *phase)
+}
+
+/// 1.0.0 was asked for and runs.
+fn is_delivered(status: &Value) -> bool {
+    status["current"]["version"] == "1.0.0" && is_true(status, "Ready") && status["candidate"].is_null()
+}
+
+/// 1.7.0 was asked for, and 1.0.0 runs again.
+fn is_taken_back(status: &Value) -> bool {
+    is_true(status, "Stalled") && is_true(status, "Available") && status["candidate"].is_null()
+}
+
+/// Waits for a phase that is not among these; `None` once that is over.
+async fn next_phase(stage: &Stage, met: &BTreeSet<&str>, is_over: fn(&Value) -> bool) -> Option<&'static str> {
+    let fresh = |status: &Value| phase(status).filter(|phase| !met.contains(phase));
+    let status = status(stage, "TimeTrackerRelease", SITE, "the next phase", DELIVERY, |status| {
+        fresh(status).is_some() || is_over(status)
     })
     .await;
-    met_before(&status)
+    fresh(&status)
 }
 
 /// Takes the status away, as a backup tool's restore does.
@@ -52,6 +76,25 @@ async fn delivered_once(stage: &Stage, witness: &Witness) {
     assert_eq!(witness.saw_each_once(), 3, "contract, inspection, migration");
 }
 
+/// 1.7.0 was tried once and taken back once, and 1.0.0 runs again.
+async fn taken_back_once(stage: &Stage, witness: &Witness) -> Value {
+    let status = status(stage, "TimeTrackerRelease", SITE, "1.7.0 to be taken back", DELIVERY, is_taken_back).await;
+    assert_eq!(condition(&status, "Stalled")["reason"], "NotReady", "{status:#}");
+    assert_eq!(status["current"]["version"], "1.0.0", "{status:#}");
+    assert_eq!(status["quarantined"].as_array().map(Vec::len), Some(1), "{status:#}");
+    assert_eq!(status["quarantined"][0]["version"], "1.7.0", "{status:#}");
+    let outcomes: Vec<_> = status["history"].as_array().unwrap().iter().map(|entry| entry["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["TakenBack", "Delivered"], "{status:#}");
+    assert_eq!(stage.sql(SITE, LEDGER), "2", "one row per migration");
+    assert_eq!(stage.sql(SITE, ATTEMPTS), "1", "one attempt each");
+    assert_eq!(witness.saw_each_once(), 7, "three per version, and the look at the database before going back");
+    let pods = |entry: &Value| witness.pods_of(entry["digest"].as_str().unwrap());
+    assert_eq!(pods(&status["current"]), 2, "the good image was started once more");
+    assert_eq!(pods(&status["quarantined"][0]), 1, "the bad one once");
+    stage.ask(SITE, "/_ready").expect("the site answers after the bad version was taken back");
+    status
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_deleted_in_each_phase_is_rebuilt_and_nothing_is_done_twice() {
     on_stage("status", |stage| async move {
@@ -59,16 +102,28 @@ async fn a_status_deleted_in_each_phase_is_rebuilt_and_nothing_is_done_twice() {
         stage.publish("1.0.0").await;
         stage.create("TimeTrackerRelease", SITE, slow(&stage)).await;
         let mut met = BTreeSet::new();
-        while let Some(step) = next_step(&stage, &met).await {
+        while let Some(phase) = next_phase(&stage, &met, is_delivered).await {
             delete_status(&stage, "timetrackerrelease", SITE);
-            met.insert(step);
+            met.insert(phase);
         }
-        assert_eq!(met, BTreeSet::from(STEPS));
         let before = delivered(&stage, "1.0.0").await;
         delete_status(&stage, "timetrackerrelease", SITE);
         delivered_once(&stage, &witness).await;
         let after = delivered(&stage, "1.0.0").await;
         assert_eq!((&after["current"], &after["history"]), (&before["current"], &before["history"]));
+
+        ask_for_a_bad_one(&stage).await;
+        while let Some(phase) = next_phase(&stage, &met, is_taken_back).await {
+            delete_status(&stage, "timetrackerrelease", SITE);
+            met.insert(phase);
+        }
+        assert_eq!(met, BTreeSet::from(PHASES));
+        let before = taken_back_once(&stage, &witness).await;
+        delete_status(&stage, "timetrackerrelease", SITE);
+        let after = taken_back_once(&stage, &witness).await;
+        for field in ["current", "history", "quarantined"] {
+            assert_eq!(after[field], before[field], "{field}");
+        }
     })
     .await;
 }
@@ -80,12 +135,20 @@ async fn an_operator_killed_in_each_phase_goes_on_and_migrates_once() {
         stage.publish("1.0.0").await;
         stage.create("TimeTrackerRelease", SITE, slow(&stage)).await;
         let mut met = BTreeSet::new();
-        while let Some(step) = next_step(&stage, &met).await {
+        while let Some(phase) = next_phase(&stage, &met, is_delivered).await {
             kill_operator().await;
-            met.insert(step);
+            met.insert(phase);
         }
-        assert!(met.contains("Inspect") && met.contains("Migrate"), "{met:?}");
         delivered_once(&stage, &witness).await;
+        ask_for_a_bad_one(&stage).await;
+        while let Some(phase) = next_phase(&stage, &met, is_taken_back).await {
+            kill_operator().await;
+            met.insert(phase);
+        }
+        // The pods may have soaked before a new pod of the operator has the lease.
+        met.insert("Soak");
+        assert_eq!(met, BTreeSet::from(PHASES));
+        taken_back_once(&stage, &witness).await;
     })
     .await;
 }
@@ -99,45 +162,66 @@ fn left(stage: &Stage) -> BTreeSet<String> {
     names.lines().filter(|name| !own.contains(name)).map(str::to_owned).collect()
 }
 
-/// Deletes the release and waits until only these are left.
-async fn delete(stage: &Stage, kept: &[&str]) {
+/// Deletes the release and waits until nothing else is left than what its policy keeps.
+async fn delete(stage: &Stage, kept: &[&str], perhaps: Option<&str>) {
     stage.kubectl(&["delete", "timetrackerrelease", SITE, "--timeout=60s"]);
     let kept: BTreeSet<String> = kept.iter().map(|name| (*name).to_owned()).collect();
     let mut last = BTreeSet::new();
-    let what = "what the deletion policy does not keep to be gone";
-    until(what, 120, || {
+    comes_true(120, || {
         last = left(stage);
+        last.retain(|name| Some(name.as_str()) != perhaps);
         last.is_subset(&kept)
     })
     .await;
     assert_eq!(last, kept, "what the deletion policy keeps");
 }
 
+/// What `deletionPolicy: Retain` keeps: the database's volume and the generated Secrets, and from the roll-out on this as well.
+const KEPT: [&str; 3] =
+    ["persistentvolumeclaim/data-site-postgres-0", "secret/site-postgres", "secret/site-secret-key"];
+const KEPT_OF_SITE: &str = "persistentvolumeclaim/site-data";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_deleted_in_each_phase_leaves_what_its_policy_keeps_and_is_taken_up_again() {
-    let mut kept = vec!["persistentvolumeclaim/data-site-postgres-0", "secret/site-postgres", "secret/site-secret-key"];
     on_stage("deleted", |stage| async move {
         stage.publish("1.0.0").await;
         let mut spec = slow(&stage);
         spec["deletionPolicy"] = json!("Retain");
-        for step in STEPS {
+        let mut rolled_out = false;
+        // While pods soak there is what there was while they started.
+        for wanted in PHASES.into_iter().filter(|phase| *phase != "Soak") {
             stage.create("TimeTrackerRelease", SITE, spec.clone()).await;
-            let reached = status(&stage, "TimeTrackerRelease", SITE, step, DELIVERY, |status| {
-                status["candidate"]["step"] == step || status["current"]["version"] == "1.0.0"
+            let mut is_over: fn(&Value) -> bool = is_delivered;
+            if wanted == "GoBack" {
+                delivered(&stage, "1.0.0").await;
+                ask_for_a_bad_one(&stage).await;
+                is_over = is_taken_back;
+            }
+            let reached = status(&stage, "TimeTrackerRelease", SITE, wanted, DELIVERY, |status| {
+                phase(status) == Some(wanted) || is_over(status)
             })
             .await;
-            assert_eq!(reached["candidate"]["step"], step, "{reached:#}");
-            if step == "RollOut" {
-                kept.push("persistentvolumeclaim/site-data");
+            assert_eq!(phase(&reached), Some(wanted), "{reached:#}");
+            match wanted {
+                "Database" => until("the database's volume", 60, || left(&stage).contains(KEPT[0])).await,
+                "RollOut" => rolled_out = true,
+                _ => {}
             }
-            delete(&stage, &kept).await;
+            let mut kept = KEPT.to_vec();
+            kept.extend(rolled_out.then_some(KEPT_OF_SITE));
+            // On a busy machine the migration is over before the deletion comes.
+            delete(&stage, &kept, (wanted == "Migrate").then_some(KEPT_OF_SITE)).await;
         }
-        // A release of the same name takes up volume and Secrets, and the migration that was done.
+        // A release of the same name takes up volume and Secrets, and the migrations that were done.
+        stage.publish("1.1.0").await;
+        spec["image"]["version"] = json!("1.1.0");
         spec["deletionPolicy"] = json!("Delete");
         stage.create("TimeTrackerRelease", SITE, spec).await;
-        let status = delivered(&stage, "1.0.0").await;
+        let status = delivered(&stage, "1.1.0").await;
         assert!(is_true(&status, "Available"), "{status:#}");
-        delete(&stage, &[]).await;
+        let migrated = "select count(distinct digest) from timetracker_delivery.ledger where state = 'Done'";
+        assert_eq!(stage.sql(SITE, migrated), "2", "that of 1.0.0, and that of 1.7.0, which 1.1.0 has as well");
+        delete(&stage, &[], None).await;
     })
     .await;
 }

@@ -32,12 +32,20 @@ pub async fn status(
 }
 
 /// Waits until something outside the API holds.
-pub async fn until(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
+pub async fn until(what: &str, seconds: u64, holds: impl FnMut() -> bool) {
+    assert!(comes_true(seconds, holds).await, "waited {seconds} s for {what}");
+}
+
+/// Whether something outside the API comes to hold within that time.
+pub async fn comes_true(seconds: u64, mut holds: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while !holds() {
-        assert!(Instant::now() < deadline, "waited {seconds} s for {what}");
+        if Instant::now() >= deadline {
+            return false;
+        }
         tokio::time::sleep(PAUSE).await;
     }
+    true
 }
 
 /// The condition of that type, null when there is none.
