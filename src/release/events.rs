@@ -1,5 +1,7 @@
 //! Events: told once, when a delivery moves from one stage to the next.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use super::decide::{Effect, Step};
 use super::observed::Observed;
 use super::revision::Progress;
@@ -11,7 +13,7 @@ use crate::plan::{Notice, Severity};
 #[must_use]
 pub fn notices(observed: &Observed, step: &Step, status: &ReleaseStatus) -> Vec<Notice> {
     let mut told: Vec<Notice> = step.effects.iter().filter_map(|effect| about(observed, effect)).collect();
-    told.extend(stalled(observed, status));
+    told.extend(stopped(observed, status));
     told
 }
 
@@ -70,13 +72,18 @@ fn recorded(version: &str, progress: &Progress) -> Option<Notice> {
     }
 }
 
-/// Told when Stalled appears or its reason changes.
-fn stalled(observed: &Observed, status: &ReleaseStatus) -> Option<Notice> {
-    let now = find(&status.conditions, types::STALLED)?;
-    let before = observed.release.status.as_ref().and_then(|previous| find(&previous.conditions, types::STALLED));
+/// Told when it stops, or begins to wait for a person, and when the reason of that changes.
+fn stopped(observed: &Observed, status: &ReleaseStatus) -> Option<Notice> {
+    let (reason, kind, verdict) = match find(&status.conditions, types::STALLED) {
+        Some(_) => ("Stalled", types::STALLED, "True"),
+        None => ("Waiting", types::READY, "False"),
+    };
+    let stands = |condition: &&Condition| condition.status == verdict;
+    let now = find(&status.conditions, kind).filter(stands)?;
+    let before = observed.release.status.as_ref().and_then(|previous| find(&previous.conditions, kind)).filter(stands);
     if before.is_some_and(|before| before.reason == now.reason) {
         return None;
     }
     let note = printable(&now.message, 1000);
-    Some(Notice { severity: Severity::Warning, reason: "Stalled", action: "Reconcile", note })
+    Some(Notice { severity: Severity::Warning, reason, action: "Reconcile", note })
 }

@@ -29,6 +29,8 @@ pub enum Fault {
     Page,
     /// With ever new pages of tags.
     EndlessPages,
+    /// With a list of tags that has none, as after the last one was deleted.
+    NoTags,
     /// It asks for a token as GHCR does, and gives one to everybody.
     Anonymous,
     /// It asks for a token, and gives one to [`ACCOUNT`] alone.
@@ -115,6 +117,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(Fault::Status(status)) => refusal(status),
         Some(Fault::Page) => reply(200, "text/html", "<!DOCTYPE html><title>Sign in</title>"),
         Some(Fault::EndlessPages) => endless(&path, &query),
+        Some(Fault::NoTags) => reply(200, "application/json", json!({ "name": repository, "tags": null }).to_string()),
         Some(Fault::Anonymous | Fault::Private) => {
             if authorization.is_some_and(|header| header == format!("Bearer token-for-{repository}")) {
                 return forward(repository, rest, &query, &accept).await;

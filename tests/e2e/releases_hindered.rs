@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::kill::{in_pod, kill_in_pod};
 use crate::registry;
 use crate::releases::{DELIVERY, SITE, delivered, release};
 use crate::stage::{Stage, on_stage, program, try_output};
@@ -13,6 +14,26 @@ async fn says_so(stage: &Stage, name: &str, text: &str) -> Value {
     let status = status(stage, "TimeTrackerRelease", name, &what, DELIVERY, |status| says(status, text)).await;
     assert!(!is_true(&status, "Ready"), "{status:#}");
     assert!(status["quarantined"].is_null(), "a cause outside of the digest quarantines nothing: {status:#}");
+    status
+}
+
+/// Waits until a person is asked for with this reason and these words, by the status and by an event.
+async fn waits_for_a_person(stage: &Stage, reason: &str, words: &str) -> Value {
+    let what = format!("{reason} to be told");
+    let status = status(stage, "TimeTrackerRelease", SITE, &what, DELIVERY, |status| {
+        condition(status, "Ready")["reason"] == reason
+    })
+    .await;
+    let ready = condition(&status, "Ready");
+    assert_eq!(ready["status"], "False", "{status:#}");
+    assert!(ready["message"].as_str().unwrap().contains(words), "{words:?} is not in {status:#}");
+    assert_eq!((&status["observedGeneration"], &status["candidate"]), (&json!(1), &Value::Null), "{status:#}");
+    for absent in ["Reconciling", "Stalled"] {
+        assert!(condition(&status, absent).is_null(), "{status:#}");
+    }
+    // Events follow the status.
+    let events = || stage.kubectl(&["get", "events", "--no-headers", "--output=custom-columns=:reason,:message"]);
+    until("the event", 20, || events().lines().any(|line| line.starts_with("Waiting ") && line.contains(words))).await;
     status
 }
 
@@ -68,12 +89,39 @@ async fn a_wrong_database_password_is_said_and_once_right_the_release_goes_on() 
 async fn an_empty_repository_is_said_and_the_first_tag_is_delivered() {
     on_stage("empty", |stage| async move {
         stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
-        let what = "the registry's answer";
-        let status =
-            status(&stage, "TimeTrackerRelease", SITE, what, DELIVERY, |status| status["observedGeneration"] == 1)
-                .await;
-        assert!(!is_true(&status, "Ready"), "{status:#}");
+        let told = waits_for_a_person(&stage, "ImageNotFound", "does not exist").await;
+        assert_eq!(condition(&told, "RegistryReachable")["reason"], "ImageNotFound", "{told:#}");
+        // There is one, but none that is wanted.
+        registry::copy("samples/timetracker", "1.0.0", &stage.image, "0.9.0").await;
+        let told = waits_for_a_person(&stage, "NoMatchingTag", "none of the 1 tags of").await;
+        assert!(is_true(&told, "RegistryReachable"), "{told:#}");
         stage.publish("1.0.0").await;
+        delivered(&stage, "1.0.0").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_database_whose_first_start_is_cut_off_is_begun_anew() {
+    on_stage("cut-off", |stage| async move {
+        stage.publish("1.0.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        let pod = format!("{SITE}-postgres-0");
+        let mut uid = String::new();
+        until("the database's pod", 60, || {
+            let mut get = program("kubectl");
+            get.args(["--namespace", &stage.namespace, "get", "pod", &pod, "--output=jsonpath={.metadata.uid}"]);
+            try_output(&mut get).is_ok_and(|shown| {
+                uid = shown;
+                !uid.is_empty()
+            })
+        })
+        .await;
+        // As when its node goes down: nothing is ended in order. Servers that fill the folder are the image's script's children.
+        until("the database to be half made, and that to be cut off", 120, || {
+            !in_pod(&uid, "postgres").is_empty() && kill_in_pod(&uid, "docker-entrypoint.sh") > 0
+        })
+        .await;
         delivered(&stage, "1.0.0").await;
     })
     .await;

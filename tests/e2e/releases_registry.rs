@@ -83,6 +83,13 @@ async fn every_refusal_of_a_registry_is_told_with_its_remedy() {
         .await;
         assert!(!is_true(&endless, "Ready") && endless["candidate"].is_null(), "{endless:#}");
 
+        // A list without a tag is one: there is nothing to pick yet.
+        registry.set(&repository("untagged"), Fault::NoTags);
+        stage.create("TimeTrackerRelease", "untagged", question(&stage, "untagged", None)).await;
+        let untagged = told(&stage, "untagged", "True", "Answered").await;
+        assert_eq!(condition(&untagged, "Ready")["reason"], "NoMatchingTag", "{untagged:#}");
+        assert!(says(&untagged, "none of the 0 tags of"), "{untagged:#}");
+
         // With the Bearer dance, for everybody and with a token; and once the Secret is named.
         for (name, fault, secret) in [
             ("anonymous", Fault::Anonymous, None),

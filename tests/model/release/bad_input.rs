@@ -2,6 +2,7 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
+use timetracker_operator::plan::Severity;
 use timetracker_operator::release::decide;
 use timetracker_operator::release::observed::{RegistryProblem, RegistrySeen, RegistryView};
 
@@ -154,6 +155,18 @@ fn an_empty_list_and_a_list_with_a_gap_hold() {
     assert_eq!(with_registry(&world, RegistryView::Seen(seen)), ("False".into(), "NoMatchingTag".into()));
     let seen = RegistrySeen { gap: Some("not complete".into()), ..RegistrySeen::default() };
     assert_eq!(with_registry(&world, RegistryView::Seen(seen)), ("Unknown".into(), "TagListIncomplete".into()));
+}
+
+#[test]
+fn that_a_person_is_waited_for_is_told_by_one_event() {
+    let mut world = World::new(super::range());
+    let told = |world: &World| decide(&world.observe(), world.now).events;
+    let events = told(&world);
+    let [event] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((event.reason, event.severity), ("Waiting", Severity::Warning));
+    assert!(event.note.contains("none of the 0 tags"), "{}", event.note);
+    settle(&mut world);
+    assert_eq!(told(&world), [], "it is told once");
 }
 
 #[test]
