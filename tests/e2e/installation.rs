@@ -2,14 +2,19 @@
 //!
 //! Alone in its run: the other tests need the operator that this one takes away.
 
+mod leadership;
+mod namespaces;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::releases::{SITE, delivered, release};
+use crate::runs;
 use crate::stage::{OPERATOR, OPERATOR_NAMESPACE, Stage, on_stage, output, program, repository, setting, try_output};
-use crate::waiting::{status, until};
+use crate::waiting::{comes_true, status, until};
 
 /// The image as `config/default` names it.
 const IMAGE: &str = "ghcr.io/drytrix/timetracker-operator";
@@ -88,6 +93,8 @@ async fn a_site_outlives_upgrade_uninstallation_and_a_change_from_helm_to_kustom
         stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
         delivered(&stage, "1.0.0").await;
         let pod = site_pod(&stage);
+        runs::begin(&stage, runs::pipeline(json!([{ "name": "job", "run": "true" }])), json!({})).await;
+        runs::ended(&stage).await;
 
         helm(&[
             "upgrade",
@@ -107,6 +114,7 @@ async fn a_site_outlives_upgrade_uninstallation_and_a_change_from_helm_to_kustom
         until("the operator to be gone", 60, || pods_of_operator().trim().is_empty()).await;
         stage.ask(SITE, "/_ready").expect("the site answers without the operator");
         stage.kubectl(&["get", "timetrackerrelease", SITE]);
+        only_what_is_documented_is_left(&stage).await;
 
         output(
             program("kubectl").args(["apply", "--server-side", "--force-conflicts", "--kustomize"]).arg(overlay.path()),
@@ -136,6 +144,37 @@ async fn a_site_outlives_upgrade_uninstallation_and_a_change_from_helm_to_kustom
         assert_eq!(site_pod(&stage), pod, "the site was never restarted");
     })
     .await;
+}
+
+/// Objects of these kinds as `kind/name`, without what Kubernetes and `cargo xtask` put there.
+fn objects(kinds: &str, arguments: &[&str]) -> BTreeSet<String> {
+    let names = output(program("kubectl").args(["get", kinds, "--output=name"]).args(arguments));
+    let foreign = ["configmap/kube-root-ca.crt", "serviceaccount/default", "configmap/timetracker-trusted-ca"];
+    names.lines().filter(|name| !foreign.contains(name)).map(str::to_owned).collect()
+}
+
+/// What is left of an operator that was uninstalled, as docs/operations.md says.
+async fn only_what_is_documented_is_left(stage: &Stage) {
+    let kinds = "deployments,replicasets,statefulsets,jobs,pods,services,endpointslices,configmaps,secrets,serviceaccounts,\
+                 persistentvolumeclaims,networkpolicies,poddisruptionbudgets,roles,rolebindings,leases";
+    let lease = BTreeSet::from([format!("lease.coordination.k8s.io/{OPERATOR}")]);
+    let mut own = BTreeSet::new();
+    comes_true(60, || {
+        own = objects(kinds, &["--namespace", OPERATOR_NAMESPACE]);
+        own.is_subset(&lease)
+    })
+    .await;
+    assert_eq!(own, lease);
+    assert_eq!(leadership::holder(), "", "nobody holds the Lease");
+    let label = format!("--selector=app.kubernetes.io/instance={OPERATOR}");
+    assert_eq!(objects("clusterroles,clusterrolebindings,priorityclasses", &[&label]), BTreeSet::new());
+    let definitions =
+        objects("customresourcedefinitions", &[]).into_iter().filter(|name| name.ends_with(".timetracker.dev"));
+    assert_eq!(definitions.count(), 4, "the definitions stay, and all resources with them");
+    let policies = ["timetracker-pipeline-jobs", "timetracker-pipeline-jobs-api"];
+    let policies = policies.map(|name| format!("networkpolicy.networking.k8s.io/{name}"));
+    assert_eq!(objects("networkpolicies", &["--namespace", &stage.namespace]), BTreeSet::from(policies));
+    stage.kubectl(&["get", "configmap", "timetracker-trusted-ca"]);
 }
 
 fn site_pod(stage: &Stage) -> String {
