@@ -221,10 +221,10 @@ fn pod(site: &Site<'_>, wanted: &EmbeddedDatabase, image: &str) -> PodSpec {
             ..ContainerPort::default()
         }]),
         command: Some(["sh", "-eu", "-c", START].map(ToOwned::to_owned).to_vec()),
-        startup_probe: Some(probe(&["sh", "-eu", "-c", STARTED], 1, 120)),
+        // A server in recovery must be left alone, however long it takes: a day to start, and no liveness probe.
+        startup_probe: Some(probe(&["sh", "-eu", "-c", STARTED], 1, 86_400)),
         readiness_probe: Some(probe(&["pg_isready", "-q", "-h", "127.0.0.1", "-U", ACCOUNT, "-d", ACCOUNT], 5, 3)),
-        // No liveness probe: a server in recovery must be left alone. A fast stop, because the default one waits for
-        // clients that the application keeps.
+        // A fast stop, because the default one waits for clients that the application keeps.
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 exec: Some(command(&["pg_ctl", "stop", "-m", "fast", "-t", "50"])),
