@@ -211,13 +211,25 @@ fn take_over(
         Ok(reused) => {
             let message = format!("takes over {} jobs of run {name}", reused.cells.len());
             let effects = vec![Effect::Reuse(Box::new(reused.config_map(&observed.run)))];
-            Plan { effects, ..waiting(observed, "Reusing", message, Next::After(Duration::ZERO), now) }
+            let events = unproved(&reused).into_iter().collect();
+            Plan { effects, events, ..waiting(observed, "Reusing", message, Next::After(Duration::ZERO), now) }
         }
         Err(why) => {
             let refusal = Refusal::Earlier { run: name.to_owned(), why: why.to_owned() };
             over(observed, refused(&refusal, now), None, now)
         }
     }
+}
+
+/// What succeeded in the earlier run and runs again all the same.
+fn unproved(reused: &Reused) -> Option<Notice> {
+    let named = reused.unproved.join(", ");
+    let note = format!(
+        "succeeded in run {}, but it is not known that they would run in the same image, so they run again: {named}",
+        reused.run
+    );
+    let notice = Notice { severity: Severity::Normal, reason: "ImageUnproved", action: "Reuse", note };
+    (!named.is_empty()).then_some(notice)
 }
 
 fn taken_over(

@@ -95,6 +95,7 @@ pub fn context<'a>(
         event: observed.reused.as_ref().map_or_else(|| names::event(&observed.run), |reused| &reused.event),
         commit,
         settings,
+        reused: observed.reused.as_ref(),
     }
 }
 

@@ -91,6 +91,7 @@ fn pod_with(pipeline: &Value, name: &str, images: Option<&str>, outputs: &[(&str
         parameters: &parameters,
         commit: Some(&commit),
         settings: &settings,
+        reused: None,
     };
     let graph = Graph::with(&definition.pipeline, images.is_some()).unwrap();
     let node = node(&graph, name);

@@ -5,6 +5,7 @@ mod environments;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::findings;
+use super::images;
 use super::result::{JobResult, Stop};
 use super::steps::CoverageGoal;
 use crate::agent::report::{
@@ -93,7 +94,9 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
     report.outputs.retain(|name, _| expected.outputs.contains(name));
     let mut result = if expected.environment { of_making(result, pod, &mut report.outputs) } else { result };
     result.outputs.extend(report.outputs);
-    JobResult { tests: report.tests, markers: report.markers, coverage: report.coverage, ..result }
+    // What only answers is no job of the pipeline: it runs in the agent's own image.
+    let image = if expected.resolves || expected.identifies || expected.publishes { None } else { images::ran(pod) };
+    JobResult { tests: report.tests, markers: report.markers, coverage: report.coverage, image, ..result }
         .ended(end.finished, seconds)
 }
 

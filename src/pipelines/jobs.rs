@@ -10,13 +10,14 @@ use kube::core::ObjectMeta;
 
 use super::definition::Definition;
 use super::environment;
-use super::environments::{self, Brought, Role};
+use super::environments::{Brought, Role};
 use super::failure::{Expectations, MAIN};
 use super::graph::{Cell, Graph, Node};
+use super::images;
 use super::inputs::Inputs;
 use super::names;
 use super::pods;
-use super::reuse::Execution;
+use super::reuse::{Execution, Reused};
 use super::services;
 use super::settings::Settings;
 use super::steps::Step;
@@ -51,6 +52,8 @@ pub struct RunContext<'a> {
     pub commit: Option<&'a CommitSha>,
     /// The operator's configuration.
     pub settings: &'a Settings,
+    /// What it took over from an earlier run.
+    pub reused: Option<&'a Reused>,
 }
 
 impl RunContext<'_> {
@@ -58,6 +61,15 @@ impl RunContext<'_> {
     #[must_use]
     pub fn is_pull_request(&self) -> bool {
         self.spec.revision.as_ref().is_some_and(|revision| revision.pull_request.is_some())
+    }
+
+    /// The image that the reference means in this run: where something was taken over, the one in which that was done.
+    #[must_use]
+    pub fn image(&self, reference: String) -> String {
+        match self.reused.and_then(|reused| reused.images.get(&reference)) {
+            Some(digest) => images::at(&reference, digest),
+            None => reference,
+        }
     }
 
     /// What determines what its jobs do.
@@ -197,10 +209,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: 
     let options = run.pod_options(spec);
     let defaults = run.definition.pipeline.defaults.as_ref();
     let made = given.environment.as_ref().and_then(Brought::image).map(str::to_owned);
-    let image = match &spec.environment {
-        Some(environment) => Some(made.unwrap_or_else(|| environments::image(environment))),
-        None => spec.image.clone().or(defaults.and_then(|defaults| defaults.image.clone())),
-    };
+    let image = made.or_else(|| Some(run.image(images::written(run.definition, node)?)));
     let agent = run.needs_agent(spec);
     let beside = run.services(spec);
     let timeout = run.timeout(spec);

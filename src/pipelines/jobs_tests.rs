@@ -34,6 +34,7 @@ fn made(pipeline: Value, run: Value, settings: &Settings) -> Made {
         event: "Manual",
         commit: Some(&commit),
         settings,
+        reused: None,
     };
     let graph = Graph::of(&definition.pipeline).unwrap();
     let node = graph.node(0).unwrap();
@@ -172,6 +173,7 @@ fn a_result_waits_for_the_collector_only_where_it_decides_something() {
         event: "Manual",
         commit: None,
         settings: &settings,
+        reused: None,
     };
     let graph = Graph::of(&definition.pipeline).unwrap();
     let waits: Vec<bool> = [0, 1].map(|place| context.expectations(graph.node(place).unwrap()).collector).into();

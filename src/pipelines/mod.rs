@@ -20,6 +20,7 @@ mod findings;
 mod gate;
 mod graph;
 mod history;
+mod images;
 mod inputs;
 mod jobs;
 pub mod names;

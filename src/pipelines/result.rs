@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::report::{MarkerCounts, TestCounts};
 use crate::api::conditions::printable;
-use crate::api::names::CommitSha;
+use crate::api::names::{CommitSha, ImageReference};
 use crate::api::run::{FailureClass, JobPhase};
 
 /// The longest message of a job, in characters.
@@ -48,6 +48,9 @@ pub struct JobResult {
     /// The commit that a branch or tag names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<CommitSha>,
+    /// The image in which the command ran, by its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageReference>,
 }
 
 impl JobResult {
@@ -65,6 +68,7 @@ impl JobResult {
             coverage: None,
             outputs: BTreeMap::new(),
             commit: None,
+            image: None,
         }
     }
 

@@ -9,13 +9,14 @@ use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 
 use super::definition::Definition;
-use super::environments::Role;
+use super::environments::{IMAGE_OUTPUT, Role};
 use super::graph::{Cell, Graph, Node};
+use super::images;
 use super::names;
 use super::progress::CellView;
 use super::result::JobResult;
 use super::steps::{Step, read_by};
-use crate::api::names::{CommitSha, Digest};
+use crate::api::names::{CommitSha, Digest, ImageReference, ImageVersion};
 use crate::api::pipeline::Parameters;
 use crate::api::run::{JobPhase, PipelineRun, PipelineRunSpec};
 
@@ -33,6 +34,12 @@ pub struct Reused {
     pub event: String,
     /// What was taken over, by the cell's full name.
     pub cells: BTreeMap<String, ReusedCell>,
+    /// Which image each tag meant there of which something was taken over: it means the same in this run.
+    #[serde(default)]
+    pub images: BTreeMap<String, Digest>,
+    /// What runs again only because it is not proved that it would run in the same image.
+    #[serde(default)]
+    pub unproved: Vec<String>,
 }
 
 /// One cell that was taken over.
@@ -40,6 +47,8 @@ pub struct Reused {
 pub struct ReusedCell {
     /// The digest of all that determines what the cell does.
     pub evidence: Digest,
+    /// The image in which it ran.
+    pub image: ImageReference,
     /// How it ended.
     pub result: JobResult,
 }
@@ -61,13 +70,14 @@ pub struct Execution<'a> {
     pub commit: Option<&'a CommitSha>,
 }
 
-/// The digest of all that determines what a cell does but for its needs: the job as written, the pipeline's defaults,
-/// the repository, the commit and how it was named, the parameters, the event and the cell's values.
+/// The digest of all that determines what a cell does but for its needs: the job as written, the image that this means,
+/// the pipeline's defaults, the repository, the commit and how it was named, the parameters, the event and the cell's values.
 #[must_use]
-pub fn evidence(of: &Execution<'_>, node: &Node, cell: &Cell) -> Digest {
+pub fn evidence(of: &Execution<'_>, node: &Node, cell: &Cell, image: Option<&ImageReference>) -> Digest {
     // Written through JSON values, whose maps are ordered: what is equal is the same text.
     let parts = serde_json::json!({
         "job": node.spec,
+        "image": image,
         "defaults": of.definition.pipeline.defaults,
         "source": of.definition.source,
         "parameters": of.parameters,
@@ -82,52 +92,126 @@ pub fn evidence(of: &Execution<'_>, node: &Node, cell: &Cell) -> Digest {
 /// What `own` takes over of the earlier run, whose cells ended so.
 #[must_use]
 pub fn reused(own: &Execution<'_>, earlier: &Execution<'_>, name: &str, ended: &[CellView]) -> Reused {
-    let mut cells = BTreeMap::new();
-    // Steps read artifacts of their own run only: what they read is made in it.
-    let steps = own.graph.nodes().iter().filter(|node| Step::of(&node.spec).is_some_and(|step| step.reads().is_some()));
-    let read: Vec<&str> = steps.flat_map(|step| read_by(own.graph, step)).map(|node| node.spec.name.as_str()).collect();
-    let ended_so = |node: &Node, cell: &Cell| {
-        let evidence = evidence(own, node, cell);
-        let view = ended.iter().find(|view| view.name == cell.name && is_equal(earlier, view, &evidence))?;
-        Some((view.phase, view.result.as_ref().map(|result| taken_over(result, name)), evidence))
-    };
-    // By place: whether all of the job's cells would come to the same again.
-    let mut same: Vec<bool> = Vec::new();
-    for node in own.graph.nodes() {
-        let is_read = read.contains(&node.spec.name.as_str());
-        let needs_are_same = node.needs.iter().all(|place| same.get(*place).copied().unwrap_or_default());
-        // What makes an environment is decided behind the jobs that use it.
-        let may_be = needs_are_same && !node.is_finally && !is_read && node.environment.is_written();
-        let mut all_same = may_be;
-        for cell in &node.cells {
-            match ended_so(node, cell) {
-                Some((JobPhase::Succeeded, Some(result), evidence)) if may_be => {
-                    cells.insert(cell.name.clone(), ReusedCell { evidence, result });
-                }
-                Some((JobPhase::Skipped, _, _)) => {}
-                Some(_) | None => all_same = false,
-            }
-        }
-        same.push(all_same);
-    }
-    for (place, node) in own.graph.nodes().iter().enumerate().filter(|(_, node)| node.environment == Role::Makes) {
-        // Jobs bring it from the artifacts of their own run: it is made again as soon as one of them runs.
-        let mut users = own.graph.nodes().iter().zip(&same).filter(|(user, _)| user.environment == Role::Uses(place));
-        let none_runs = users.all(|(user, same)| *same && !user.is_finally);
-        for cell in node.cells.iter().filter(|_| none_runs) {
-            if let Some((JobPhase::Succeeded, Some(result), evidence)) = ended_so(node, cell) {
-                cells.insert(cell.name.clone(), ReusedCell { evidence, result });
-            }
-        }
-    }
-    Reused { run: name.to_owned(), commit: own.commit.cloned(), event: own.event.to_owned(), cells }
+    let none = Reused { run: name.to_owned(), commit: own.commit.cloned(), ..Reused::default() };
+    let reused = Reused { event: own.event.to_owned(), ..none };
+    let mut comparison = Comparison { own, earlier, ended, reused };
+    let same = comparison.written();
+    comparison.environments(&same);
+    comparison.reused
 }
 
-/// Whether the earlier run's cell was determined by the same.
-fn is_equal(earlier: &Execution<'_>, view: &CellView, wanted: &Digest) -> bool {
-    let cells = earlier.graph.nodes().iter().flat_map(|node| node.cells.iter().map(move |cell| (node, cell)));
-    let found = cells.into_iter().find(|(_, cell)| cell.name == view.name);
-    found.is_some_and(|(node, cell)| evidence(earlier, node, cell) == *wanted)
+/// How a cell of the earlier run stands to the same of this one.
+enum Stand {
+    /// It did what it would do again, and is taken over.
+    TakenOver,
+    /// It would be skipped again.
+    Skipped,
+    /// It runs.
+    Runs,
+}
+
+struct Comparison<'a> {
+    own: &'a Execution<'a>,
+    earlier: &'a Execution<'a>,
+    ended: &'a [CellView],
+    reused: Reused,
+}
+
+impl Comparison<'_> {
+    /// The jobs that the pipeline has.
+    fn written(&mut self) -> Vec<bool> {
+        let graph = self.own.graph;
+        // Steps read artifacts of their own run only: what they read is made in it.
+        let steps = graph.nodes().iter().filter(|node| Step::of(&node.spec).is_some_and(|step| step.reads().is_some()));
+        let read: Vec<&str> = steps.flat_map(|step| read_by(graph, step)).map(|node| node.spec.name.as_str()).collect();
+        // By place: whether all of the job's cells would come to the same again.
+        let mut same: Vec<bool> = Vec::new();
+        for node in graph.nodes() {
+            let is_read = read.contains(&node.spec.name.as_str());
+            let needs_are_same = node.needs.iter().all(|place| same.get(*place).copied().unwrap_or_default());
+            // What makes an environment is decided behind the jobs that use it.
+            let may_be = needs_are_same && !node.is_finally && !is_read && node.environment.is_written();
+            let mut all_same = may_be;
+            for cell in node.cells.iter().filter(|_| may_be) {
+                match self.stand(node, cell) {
+                    Stand::TakenOver | Stand::Skipped => {}
+                    Stand::Runs => all_same = false,
+                }
+            }
+            same.push(all_same);
+        }
+        same
+    }
+
+    /// What makes the environments of those jobs, of which it is known which come to the same.
+    fn environments(&mut self, same: &[bool]) {
+        let nodes = self.own.graph.nodes();
+        for (place, node) in nodes.iter().enumerate().filter(|(_, node)| node.environment == Role::Makes) {
+            // Jobs bring it from the artifacts of their own run: it is made again as soon as one of them runs.
+            let mut users = nodes.iter().zip(same).filter(|(user, _)| user.environment == Role::Uses(place));
+            if users.all(|(user, same)| *same && !user.is_finally) {
+                for cell in &node.cells {
+                    self.stand(node, cell);
+                }
+            }
+        }
+    }
+
+    /// Takes the cell over if it succeeded and nothing that determines it is another now.
+    fn stand(&mut self, node: &Node, cell: &Cell) -> Stand {
+        let Some(view) = self.ended.iter().find(|view| view.name == cell.name) else { return Stand::Runs };
+        let cells = self.earlier.graph.nodes().iter().flat_map(|node| node.cells.iter().map(move |cell| (node, cell)));
+        let found = cells.into_iter().find(|(_, earlier)| earlier.name == cell.name);
+        let Some((before, earlier)) = found else { return Stand::Runs };
+        if evidence(self.earlier, before, earlier, None) != evidence(self.own, node, cell, None) {
+            return Stand::Runs;
+        }
+        match (view.phase, &view.result) {
+            (JobPhase::Skipped, _) => Stand::Skipped,
+            (JobPhase::Succeeded, Some(result)) => {
+                let Some(image) = self.image(before, result) else {
+                    self.reused.unproved.push(cell.name.clone());
+                    return Stand::Runs;
+                };
+                let evidence = evidence(self.own, node, cell, Some(&image));
+                let result = taken_over(result, &self.reused.run);
+                self.reused.cells.insert(cell.name.clone(), ReusedCell { evidence, image, result });
+                Stand::TakenOver
+            }
+            (
+                JobPhase::Succeeded
+                | JobPhase::Failed
+                | JobPhase::Cancelled
+                | JobPhase::Waiting
+                | JobPhase::Queued
+                | JobPhase::Starting
+                | JobPhase::Running,
+                _,
+            ) => Stand::Runs,
+        }
+    }
+
+    /// The image in which the cell ran and would run in this run; `None` when that is not proved.
+    ///
+    /// A tag would be asked about in vain: the registry may need credentials that only the pods have, and what it says now
+    /// need not be what a node has. So the tag means in this run what it meant for the first job that is taken over.
+    fn image(&mut self, node: &Node, result: &JobResult) -> Option<ImageReference> {
+        // The image of an environment goes by its own digest, and is found by what it is made of.
+        if let Some(made) = result.outputs.get(IMAGE_OUTPUT).filter(|_| node.environment == Role::Makes) {
+            return images::pinned(made);
+        }
+        let reference = images::written(self.earlier.definition, node)?;
+        if let Some(image) = images::pinned(&reference) {
+            return Some(image);
+        }
+        let ran = result.image.clone()?;
+        let ImageVersion::Digest(digest) = &ran.version else { return None };
+        if images::repository(&reference).as_ref() != Some(&ran.repository) {
+            return matches!(node.environment, Role::Uses(_)).then_some(ran);
+        }
+        let meant = self.reused.images.entry(reference).or_insert_with(|| digest.clone());
+        (meant == digest).then_some(ran)
+    }
 }
 
 fn taken_over(result: &JobResult, run: &str) -> JobResult {
@@ -140,7 +224,7 @@ impl Reused {
     #[must_use]
     pub fn result(&self, of: &Execution<'_>, node: &Node, cell: &Cell) -> Option<&JobResult> {
         let kept = self.cells.get(&cell.name)?;
-        (kept.evidence == evidence(of, node, cell)).then_some(&kept.result)
+        (kept.evidence == evidence(of, node, cell, Some(&kept.image))).then_some(&kept.result)
     }
 
     /// The name of the ConfigMap in which a run keeps it.
@@ -177,67 +261,5 @@ impl Reused {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// What a run takes over of one in which all succeeded.
-    fn taken_over_of(pipeline: Value) -> Vec<String> {
-        taken_over_but(pipeline, "")
-    }
-
-    /// What a run takes over of one in which all but this one succeeded.
-    fn taken_over_but(pipeline: Value, failed: &str) -> Vec<String> {
-        let definition = Definition { pipeline: serde_json::from_value(pipeline).unwrap(), source: None };
-        let graph = Graph::of(&definition.pipeline).unwrap();
-        let spec = PipelineRunSpec::default();
-        let parameters = Parameters::new();
-        let all = Execution {
-            definition: &definition,
-            graph: &graph,
-            parameters: &parameters,
-            spec: &spec,
-            event: "Manual",
-            commit: None,
-        };
-        let cells = graph.nodes().iter().flat_map(|node| &node.cells);
-        let ended: Vec<CellView> = cells
-            .map(|cell| CellView {
-                name: cell.name.clone(),
-                position: 0,
-                phase: if cell.name == failed { JobPhase::Failed } else { JobPhase::Succeeded },
-                message: None,
-                job: None,
-                attempt: None,
-                result: Some(JobResult::succeeded()),
-                forgiven: false,
-                combines: false,
-            })
-            .collect();
-        reused(&all, &all, "run", &ended).cells.into_keys().collect()
-    }
-
-    #[test]
-    fn what_a_step_reads_is_made_again_and_so_is_all_of_finally() {
-        let job = |name: &str, reports: Value| json!({"name": name, "image": "x", "run": "true", "reports": reports});
-        let jobs = json!([job("lint", json!([])), job("unit", json!(["Coverage"]))]);
-        let end =
-            json!([job("last", json!([])), {"name": "combined", "image": "x", "coverageReport": {"threshold": 50}}]);
-        assert_eq!(taken_over_of(json!({ "jobs": jobs, "finally": end })), ["lint"]);
-        assert_eq!(taken_over_of(json!({ "jobs": jobs })), ["lint", "unit"]);
-    }
-
-    #[test]
-    fn an_environment_is_made_again_as_soon_as_a_job_that_uses_it_runs() {
-        let environment = json!({"python": "3.11", "requirements": ["requirements.txt"]});
-        let job = |name: &str| json!({"name": name, "run": "true"});
-        let pipeline = json!({"defaults": {"environment": environment}, "jobs": [job("lint"), job("unit")]});
-        assert_eq!(taken_over_but(pipeline.clone(), ""), ["environment", "lint", "unit"]);
-        assert_eq!(taken_over_but(pipeline.clone(), "unit"), ["lint"], "one of its jobs runs, the other need not");
-        let mut with_end = pipeline;
-        with_end["finally"] = json!([job("last")]);
-        assert_eq!(taken_over_but(with_end, ""), ["lint", "unit"], "what stands in finally runs always");
-    }
-}
+#[path = "reuse_tests.rs"]
+mod tests;

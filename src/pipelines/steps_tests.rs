@@ -72,6 +72,7 @@ fn pod(pipeline: Value, name: &str, run: &PipelineRunSpec) -> Pod {
         parameters: &parameters,
         commit: Some(&commit),
         settings: &settings,
+        reused: None,
     };
     let graph = Graph::of(&definition.pipeline).unwrap();
     let before: Vec<CellView> = graph
@@ -165,6 +166,7 @@ fn an_upload_has_no_place_in_a_forks_pull_request(#[case] fork: Option<bool>, #[
         parameters: &std::collections::BTreeMap::new(),
         commit: None,
         settings: &settings,
+        reused: None,
     };
     let step = definition.pipeline.finally.get(1).and_then(Step::of).unwrap();
     assert_eq!(step.absent_from(&context).is_some(), absent);

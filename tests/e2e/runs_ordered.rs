@@ -94,6 +94,10 @@ async fn a_repeated_run_does_only_what_failed_and_what_depends_on_it() {
         assert_eq!(job(&status, "build")["message"], json!(format!("reused from {RUN}")), "{status:#}");
         let jobs = stage.kubectl(&["get", "jobs", "--selector=timetracker.dev/run=second", "--output=name"]);
         assert_eq!(jobs.lines().count(), 2, "{jobs}");
+        // A tag may be moved: what runs again runs in the image of what was taken over.
+        let image = "jsonpath={.items[*].spec.template.spec.containers[0].image}";
+        let images = stage.kubectl(&["get", "jobs", "--selector=timetracker.dev/run=second", "--output", image]);
+        assert!(images.split(' ').all(|image| image.contains("@sha256:")), "{images}");
     })
     .await;
 }

@@ -61,7 +61,7 @@ pub fn job(run: &RunContext<'_>, node: &Node, attempt: u32, key: Option<&str>, n
     mounts.push(pods::mount(VOLUME, DIRECTORY));
     let main = restricted_container(Container {
         name: MAIN.to_owned(),
-        image: spec.image.clone(),
+        image: spec.image.clone().map(|reference| run.image(reference)),
         command: Some(pods::agent_command(timeout, spec)),
         working_dir: Some(WORKSPACE.to_owned()),
         env: Some(variables(run, &environment)),

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 use timetracker_operator::api::run::PipelineRun;
+use timetracker_operator::pipelines::names;
 
 use super::scenario::{Scenario, scenario};
-use super::world::World;
+use super::world::{Fate, World, image_of};
 
 const AGAIN: &str = "again";
 
@@ -150,6 +151,73 @@ fn a_job_that_is_defined_otherwise_now_runs_again_and_so_does_what_needs_it() {
     world.add_run(AGAIN, json!({"pipelineRef": {"name": "p"}, "rerunOf": {"name": "run"}}));
     world.settle();
     assert_eq!((world.cell_executions["a"], world.cell_executions["b"]), (1, 2));
+}
+
+/// Two jobs in the image `x`, of which the second failed, and the same repeated.
+fn half_repeated(between: impl FnOnce(&mut World)) -> World {
+    let mut world = two_jobs(json!({"pipelineRef": {"name": "p"}}));
+    world.fates.insert("b".to_owned(), Fate { exit: 1, failed_tests: 0, steps: 1, traps: false });
+    world.image_ids.insert("x".to_owned(), image_of("docker.io/library/x", "old"));
+    world.settle();
+    world.fates.clear();
+    between(&mut world);
+    world.add_run(AGAIN, json!({"pipelineRef": {"name": "p"}, "rerunOf": {"name": "run"}}));
+    world
+}
+
+/// The images of the jobs of the repetition.
+fn images(world: &World) -> Vec<String> {
+    let jobs = world.store.of_kind("Job").filter(|job| job["metadata"]["labels"][names::RUN_LABEL] == AGAIN);
+    jobs.map(|job| job["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn beside_what_is_taken_over_a_tag_that_was_moved_means_what_it_meant() {
+    let mut world = half_repeated(|world| {
+        world.image_ids.insert("x".to_owned(), image_of("docker.io/library/x", "new"));
+    });
+    world.settle();
+    assert_eq!((world.cell_executions["a"], world.cell_executions["b"]), (1, 2));
+    assert_eq!(images(&world), [image_of("x", "old")]);
+    // What that run did is known as well as what it took over.
+    world.add_run("once-more", json!({"pipelineRef": {"name": "p"}, "rerunOf": {"name": AGAIN}}));
+    world.settle();
+    assert_eq!((world.cell_executions["a"], world.cell_executions["b"]), (1, 2));
+}
+
+#[test]
+fn what_ran_in_an_image_that_is_not_known_runs_again_and_says_so() {
+    let forgets = |world: &mut World| {
+        for name in world.store.names("Job") {
+            let job = world.store.get("Job", &name).unwrap();
+            let text = job["metadata"]["annotations"][names::RESULT_ANNOTATION].as_str().unwrap();
+            let mut result: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert!(result.as_object_mut().unwrap().remove("image").is_some(), "{result}");
+            let annotations = json!({ names::RESULT_ANNOTATION: result.to_string() });
+            world.store.patch("Job", &name, &json!({"metadata": {"annotations": annotations}}));
+        }
+    };
+    let mut world = half_repeated(forgets);
+    let plan = world.plan_of(AGAIN).unwrap();
+    let notes: Vec<&str> = plan.events.iter().map(|event| event.note.as_str()).collect();
+    assert!(matches!(notes.as_slice(), [note] if note.ends_with("so they run again: a")), "{notes:?}");
+    world.settle();
+    assert_eq!((world.cell_executions["a"], world.cell_executions["b"]), (2, 2));
+    assert_eq!(images(&world), ["x", "x"], "what the tag names now");
+}
+
+#[test]
+fn garbage_in_the_place_of_an_images_digest_proves_nothing() {
+    let long = format!("docker.io/library/x@sha256:{}", "0".repeat(100_000));
+    for garbage in ["", "sha256:0", "docker.io/library/y@sha256:0", "\u{0}@\n", long.as_str()] {
+        let mut world = two_jobs(json!({"pipelineRef": {"name": "p"}}));
+        world.image_ids.insert("x".to_owned(), garbage.to_owned());
+        world.settle();
+        world.add_run(AGAIN, json!({"pipelineRef": {"name": "p"}, "rerunOf": {"name": "run"}}));
+        world.settle();
+        assert_eq!((world.cell_executions["a"], world.cell_executions["b"]), (2, 2), "{garbage:.80}");
+        assert_eq!(images(&world), ["x", "x"]);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use timetracker_operator::api::names::Digest;
 use timetracker_operator::api::run::{PipelineRun, RunStatus};
 use timetracker_operator::cluster::{Target, Write};
 use timetracker_operator::pipelines::{
@@ -34,6 +35,8 @@ pub struct World {
     pub settings: Settings,
     /// What a cell's command leaves as its termination message.
     pub messages: BTreeMap<String, String>,
+    /// What kubelet tells of the images of these references; of all others an image of their own.
+    pub image_ids: BTreeMap<String, String>,
     /// Cells whose Jobs the API server never takes.
     pub refused: BTreeSet<String>,
     /// How many Jobs at once a quota allows.
@@ -79,6 +82,7 @@ impl World {
             clock: 1_750_000_000,
             settings,
             messages: BTreeMap::new(),
+            image_ids: BTreeMap::new(),
             refused: BTreeSet::new(),
             quota: None,
             executions: BTreeMap::new(),
@@ -401,7 +405,8 @@ impl World {
         let fate = self.fates.get(&cell).cloned().unwrap_or(Fate { exit: 0, failed_tests: 0, steps: 1, traps: false });
         let ending = pod["spec"]["activeDeadlineSeconds"] == 1;
         let main = &pod["status"]["containerStatuses"][0]["state"];
-        let container = |state: Value| json!([{"name": "job", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]);
+        let image = self.image_id(pod);
+        let container = |state: Value| json!([{"name": "job", "image": "", "imageID": image, "ready": false, "restartCount": 0, "state": state}]);
         if main.is_null() {
             if deleting {
                 self.store.objects.remove(&Store::key("Pod", name));
@@ -457,6 +462,15 @@ impl World {
             let phase = if exit == 0 { "Succeeded" } else { "Failed" };
             self.store.patch("Pod", name, &json!({"status": {"initContainerStatuses": collector, "phase": phase}}));
         }
+    }
+
+    /// As kubelet tells it of what a registry has.
+    fn image_id(&self, pod: &Value) -> String {
+        let reference = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+        let name =
+            if reference.contains('/') { reference.to_owned() } else { format!("docker.io/library/{reference}") };
+        let told = || image_of(&name, reference);
+        self.image_ids.get(reference).cloned().unwrap_or_else(told)
     }
 
     fn running_cells(&self) -> BTreeSet<String> {
@@ -536,4 +550,13 @@ fn typed_jobs(jobs: Vec<Value>) -> Vec<k8s_openapi::api::batch::v1::Job> {
 
 fn is_terminal(pod: &Value) -> bool {
     matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+/// `repository@digest` of an image of this content, by its full name.
+pub fn image_of(name: &str, content: &str) -> String {
+    if name.contains('@') {
+        return name.to_owned();
+    }
+    let repository = name.rsplit_once(':').map_or(name, |(repository, _)| repository);
+    format!("{repository}@{}", Digest::of(content.as_bytes()))
 }
