@@ -12,17 +12,11 @@ fn at(second: i64) -> Timestamp {
 
 fn expected(agent: bool, collector: bool) -> Expectations {
     Expectations {
-        timeout: Duration::from_secs(60),
         agent,
         collector,
         reports: if collector { vec![ReportKind::JUnit] } else { Vec::new() },
         outputs: vec!["version".to_owned()],
-        resolves: false,
-        coverage: None,
-        migration: false,
-        environment: false,
-        identifies: false,
-        publishes: false,
+        ..Expectations::within(Duration::from_secs(60))
     }
 }
 

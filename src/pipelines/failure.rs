@@ -50,9 +50,9 @@ pub struct Expectations {
 }
 
 impl Expectations {
-    /// Of a command that is none of a pipeline's, and answers in its termination message.
+    /// That the command ends within that time, and nothing else.
     #[must_use]
-    pub fn of_answer(timeout: std::time::Duration) -> Self {
+    pub fn within(timeout: std::time::Duration) -> Self {
         Self {
             timeout,
             agent: false,

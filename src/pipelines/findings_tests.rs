@@ -9,19 +9,7 @@ use crate::api::run::JobPhase;
 use crate::workload::container_end;
 
 fn expected(reports: Vec<ReportKind>) -> Expectations {
-    Expectations {
-        timeout: std::time::Duration::from_secs(60),
-        agent: true,
-        collector: true,
-        reports,
-        outputs: Vec::new(),
-        resolves: false,
-        coverage: None,
-        migration: false,
-        environment: false,
-        identifies: false,
-        publishes: false,
-    }
+    Expectations { agent: true, collector: true, reports, ..Expectations::within(std::time::Duration::from_secs(60)) }
 }
 
 fn told(exit_code: i32, report: &str, reports: Vec<ReportKind>) -> JobResult {

@@ -117,17 +117,15 @@ impl RunContext<'_> {
         let job = &node.spec;
         let publishes = matches!(node.environment, Role::Publishes(_));
         Expectations {
-            timeout: self.timeout(job),
             agent: self.needs_agent(job) && !publishes,
             collector: needs_collector(job),
             reports: job.reports.clone(),
             outputs: job.outputs.clone(),
-            resolves: false,
             coverage: Step::of(job).and_then(Step::coverage_goal),
             migration: Step::of(job).is_some_and(Step::checks_migrations),
             environment: node.environment == Role::Makes,
-            identifies: false,
             publishes,
+            ..Expectations::within(self.timeout(job))
         }
     }
 

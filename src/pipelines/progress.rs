@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
 
     /// The pseudo job that reads a ref's commit. Returns how it ended, once it has.
     pub fn resolve(&mut self) -> Option<JobResult> {
-        let expected = Expectations { resolves: true, ..Expectations::of_answer(jobs::RESOLVE_TIMEOUT) };
+        let expected = Expectations { resolves: true, ..Expectations::within(jobs::RESOLVE_TIMEOUT) };
         let attempts = self.attempts(names::RESOLVE, &expected, RESOLVE_ATTEMPTS, Effects::Idempotent);
         match attempts.judgement {
             Some(Judgement::Over { result, recorded }) => {

@@ -77,7 +77,7 @@ impl Walk<'_> {
     }
 
     fn naming(&self, cell: &Cell) -> Attempts {
-        let expected = Expectations { identifies: true, ..Expectations::of_answer(IDENTIFY_TIMEOUT) };
+        let expected = Expectations { identifies: true, ..Expectations::within(IDENTIFY_TIMEOUT) };
         self.attempts(&names::identification(&cell.name), &expected, ATTEMPTS, Effects::Idempotent)
     }
 
