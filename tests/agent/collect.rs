@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use timetracker_operator::agent::report::{CollectReport, TestCounts};
@@ -299,4 +300,34 @@ fn a_sarif_report_of_200_megabytes_is_not_read_and_spoils_no_other_report() {
     assert_eq!((counts.notes, counts.unread), (1, 1));
     let problem = report.problem.unwrap();
     assert!(problem.contains("report `a.sarif` is unreadable: longer than 33554432 bytes"), "{problem}");
+}
+
+#[test]
+fn a_device_is_no_report_and_no_artifact_and_that_is_said() {
+    let (volume, (url, stored)) = (volume(), store("201 Created"));
+    let make = |path: &str| {
+        let (kind, zero) = (FileType::CharacterDevice, rustix::fs::makedev(1, 5));
+        rustix::fs::mknodat(CWD, volume.path().join(path), kind, Mode::from_raw_mode(0o666), zero)
+    };
+    // Only root makes devices; the container of the tests is root's.
+    if make("reports/zero.xml").is_err() {
+        return;
+    }
+    for path in ["reports/zero.sarif", "workspace/zero", "workspace/htmlcov/zero"] {
+        make(path).unwrap();
+    }
+    let options = ["--artifact", "coverage-html=htmlcov", "--artifact", "endless=zero"];
+    let report: CollectReport = collect(volume.path(), &url, &options).report();
+    assert_eq!((report.tests.unwrap().run(), report.findings), (2, None));
+    let problem = report.problem.unwrap();
+    for said in [
+        "report `zero.sarif` is neither a file nor a folder, and was left out",
+        "report `zero.xml` is neither a file nor a folder, and was left out",
+        "`endless` was not kept: neither a file nor a folder",
+    ] {
+        assert!(problem.contains(said), "{problem}");
+    }
+    let stored = stored.lock().unwrap();
+    assert_eq!(names(&stored["/v1/artifacts/ci/run-1/unit-tests/coverage-html"].1), ["index.html"]);
+    assert!(!stored.keys().any(|path| path.ends_with("/endless")), "{:?}", stored.keys());
 }

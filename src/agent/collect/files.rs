@@ -30,6 +30,15 @@ pub(super) struct Found {
     pub(super) size: u64,
 }
 
+/// What there is below a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Listing {
+    /// All regular files, by path.
+    pub(super) files: Vec<Found>,
+    /// Links and special files, by path: nobody reads them.
+    pub(super) others: Vec<PathBuf>,
+}
+
 impl Folder {
     /// Opens the folder itself; its own path is the operator's, not the job's.
     pub(in crate::agent) fn open(path: &Path) -> io::Result<Self> {
@@ -72,12 +81,20 @@ impl Folder {
         Ok(content)
     }
 
-    /// All regular files below, by path. Links and special files are left out.
+    /// All regular files below, by path.
     ///
     /// # Errors
-    /// When there are too many of them, or they are nested too deeply.
+    /// As of [`Self::list`].
     pub(super) fn files(&self) -> io::Result<Vec<Found>> {
-        let mut found = Vec::new();
+        Ok(self.list()?.files)
+    }
+
+    /// All that is below.
+    ///
+    /// # Errors
+    /// When that is too much, or nested too deeply.
+    pub(super) fn list(&self) -> io::Result<Listing> {
+        let Listing { files: mut found, mut others } = Listing::default();
         let mut pending = vec![PathBuf::new()];
         while let Some(path) = pending.pop() {
             if path.components().count() > MAX_DEPTH {
@@ -110,15 +127,16 @@ impl Folder {
                     | FileType::Socket
                     | FileType::CharacterDevice
                     | FileType::BlockDevice
-                    | FileType::Unknown => {}
+                    | FileType::Unknown => others.push(path.join(name)),
                 }
-                if found.len() + pending.len() > MAX_FILES {
+                if found.len() + pending.len() + others.len() > MAX_FILES {
                     return Err(io::Error::other(format!("there are more than {MAX_FILES} files")));
                 }
             }
         }
         found.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(found)
+        others.sort();
+        Ok(Listing { files: found, others })
     }
 }
 
@@ -140,12 +158,20 @@ mod tests {
         symlink(outside.path().join("secret"), directory.path().join("link")).unwrap();
         symlink("sub/file", directory.path().join("inner")).unwrap();
         rustix::fs::mknodat(CWD, directory.path().join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        // Only root makes devices.
+        let zero = rustix::fs::makedev(1, 5);
+        let device =
+            rustix::fs::mknodat(CWD, directory.path().join("zero"), FileType::CharacterDevice, Mode::RWXU, zero);
         let folder = Folder::open(directory.path()).unwrap();
         assert_eq!(folder.read(Path::new("sub/file"), 7).unwrap(), b"content");
         assert!(folder.read(Path::new("sub/file"), 6).is_err(), "the bound holds");
-        for path in ["away/secret", "link", "inner", "pipe", "../x", "/etc/passwd", "sub"] {
+        for path in ["away/secret", "link", "inner", "pipe", "zero", "../x", "/etc/passwd", "sub"] {
             assert!(folder.read(Path::new(path), 100).is_err(), "{path}");
         }
-        assert_eq!(folder.files().unwrap(), [Found { path: "sub/file".into(), size: 7 }]);
+        let listing = folder.list().unwrap();
+        assert_eq!(listing.files, [Found { path: "sub/file".into(), size: 7 }]);
+        let mut others: Vec<&Path> = ["away", "inner", "link", "pipe"].iter().map(Path::new).collect();
+        others.extend(device.is_ok().then_some(Path::new("zero")));
+        assert_eq!(listing.others, others);
     }
 }

@@ -25,7 +25,7 @@ const MAX_ELEMENTS: usize = 100_000;
 const MAX_COVERAGE_ELEMENTS: usize = 1_000_000;
 const MAX_ATTRIBUTES: usize = 64;
 const MAX_TAG_BYTES: usize = 256 * 1024;
-/// How many SARIF reports that can't be read are named.
+/// How many reports that can't be read are named.
 const MAX_PROBLEMS: usize = 100;
 /// How much the summary says of each test that it names.
 const MAX_TEXT_BYTES: usize = 2_000;
@@ -89,8 +89,8 @@ struct Counted {
     lines: Option<(u32, Lines)>,
 }
 
-/// Reads every `*.xml` and every `*.sarif` below the folder. A script that may have been run again so often has further rounds' reports in
-/// folders of their own.
+/// Reads every `*.xml` and every `*.sarif` below the folder. A script that may have been run again so often has further
+/// rounds' reports in folders of their own.
 pub(super) fn read(directory: &Path, reruns: u32) -> Summary {
     let mut summary = Summary::default();
     let folder = match Folder::open(directory) {
@@ -100,8 +100,8 @@ pub(super) fn read(directory: &Path, reruns: u32) -> Summary {
             return summary;
         }
     };
-    let files = match folder.files() {
-        Ok(files) => files,
+    let listing = match folder.list() {
+        Ok(listing) => listing,
         Err(error) => {
             summary.problems.push(format!("the reports can't be listed: {error}"));
             return summary;
@@ -112,27 +112,21 @@ pub(super) fn read(directory: &Path, reruns: u32) -> Summary {
         (1..=reruns)
             .find(|round| folder.as_ref().is_some_and(|folder| folder.as_os_str() == rerun_folder(*round).as_str()))
     };
-    let is_report = |path: &Path| path.extension().is_some_and(|extension| extension == "xml");
     let mut all: Vec<(u32, Found)> =
-        files.into_iter().map(|found| (round_of(&found.path).unwrap_or(0), found)).collect();
+        listing.files.into_iter().map(|found| (round_of(&found.path).unwrap_or(0), found)).collect();
     all.sort_by_key(|(round, _)| *round);
     summary.scan(&folder, &all);
-    let found = all.into_iter().filter(|(_, found)| is_report(&found.path));
-    let mut total = 0_u64;
     let mut counted = Counted { tally: Tally::new(reruns > 0), lines: None };
-    for (round, found) in found {
-        let shown = found.path.display();
-        total = total.saturating_add(found.size);
-        if total > MAX_TOTAL_BYTES {
-            summary.problems.push(format!("all reports together are longer than {MAX_TOTAL_BYTES} bytes"));
-            break;
-        }
-        let read = folder.read(&found.path, MAX_REPORT_BYTES).map_err(|error| error.to_string());
-        let added = read.and_then(|text| summary.add(&text, round, &mut counted).map_err(|error| error.to_string()));
-        if let Err(error) = added {
-            summary.problems.push(format!("report `{shown}` is unreadable: {error}"));
-        }
-    }
+    let found = all.iter().filter(|(_, found)| is_xml(&found.path)).map(|(round, found)| (*round, found));
+    let mut problems = Vec::new();
+    each(&folder, found, &mut problems, |text, round| summary.add(text, round, &mut counted));
+    summary.problems.extend(problems);
+    let left_out = listing.others.iter().filter(|path| is_xml(path) || is_sarif(path));
+    summary.problems.extend(
+        left_out
+            .take(MAX_PROBLEMS)
+            .map(|path| format!("report `{}` is neither a file nor a folder, and was left out", path.display())),
+    );
     let went_on = reruns > 0 && matches!(folder.entry(Path::new(&rerun_folder(1))), Ok(Entry::Folder(_)));
     if went_on && counted.tally.round() == 0 {
         summary.problems.push("the script ran again, but left no JUnit report of that in $REPORTS".to_owned());
@@ -144,33 +138,18 @@ pub(super) fn read(directory: &Path, reruns: u32) -> Summary {
 impl Summary {
     /// Reads the SARIF reports. A scanner whose script ran again has scanned the same again: of one name, the last counts.
     fn scan(&mut self, folder: &Folder, found: &[(u32, Found)]) {
-        let is_sarif = |path: &str| path.ends_with(".sarif") || path.ends_with(".sarif.json");
         let mut reports: BTreeMap<PathBuf, &Found> = BTreeMap::new();
-        for (round, found) in found.iter().filter(|(_, found)| found.path.to_str().is_some_and(is_sarif)) {
+        for (round, found) in found.iter().filter(|(_, found)| is_sarif(&found.path)) {
             let within = if *round == 0 { None } else { found.path.strip_prefix(rerun_folder(*round)).ok() };
             reports.insert(within.unwrap_or(&found.path).to_owned(), found);
         }
         if reports.is_empty() {
             return;
         }
-        let (mut findings, mut total) = (Findings::default(), 0_u64);
-        for found in reports.into_values() {
-            // A file is as long as it says it is, or it is not read to its end.
-            let size = found.size.min(MAX_REPORT_BYTES);
-            total = total.saturating_add(size);
-            let read = if total > MAX_TOTAL_BYTES {
-                Err(format!("all together are longer than {MAX_TOTAL_BYTES} bytes"))
-            } else {
-                let text = folder.read(&found.path, MAX_REPORT_BYTES).map_err(|error| error.to_string());
-                text.and_then(|text| findings.add(&text).map_err(|error| error.to_string()))
-            };
-            if let Err(error) = read {
-                findings.unread();
-                if self.problems.len() < MAX_PROBLEMS {
-                    self.problems.push(format!("report `{}` is unreadable: {error}", found.path.display()));
-                }
-            }
-        }
+        let mut findings = Findings::default();
+        let found = reports.into_values().map(|found| (0, found));
+        let unread = each(folder, found, &mut self.problems, |text, _| findings.add(text));
+        findings.unread(unread);
         let (counts, named, problems) = findings.close();
         self.finding_counts = Some(counts);
         self.findings = named;
@@ -202,6 +181,42 @@ impl Summary {
         counted.tally.close(self);
         self.coverage = counted.lines.and_then(|(_, lines)| lines.rate());
     }
+}
+
+fn is_xml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "xml")
+}
+
+fn is_sarif(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.ends_with(".sarif") || path.ends_with(".sarif.json"))
+}
+
+/// Gives every report, with its round, to `add`, until all together are too long. Says why one can't be read, and returns
+/// how many can't.
+fn each<'f, E: std::fmt::Display>(
+    folder: &Folder,
+    reports: impl Iterator<Item = (u32, &'f Found)>,
+    problems: &mut Vec<String>,
+    mut add: impl FnMut(&[u8], u32) -> Result<(), E>,
+) -> u32 {
+    let (mut total, mut unread) = (0_u64, 0_u32);
+    for (round, found) in reports {
+        // A file is as long as it says it is, or it is not read to its end.
+        total = total.saturating_add(found.size.min(MAX_REPORT_BYTES));
+        let read = if total > MAX_TOTAL_BYTES {
+            Err(format!("all together are longer than {MAX_TOTAL_BYTES} bytes"))
+        } else {
+            let text = folder.read(&found.path, MAX_REPORT_BYTES).map_err(|error| error.to_string());
+            text.and_then(|text| add(&text, round).map_err(|error| error.to_string()))
+        };
+        if let Err(error) = read {
+            unread = unread.saturating_add(1);
+            if problems.len() < MAX_PROBLEMS {
+                problems.push(format!("report `{}` is unreadable: {error}", found.path.display()));
+            }
+        }
+    }
+    unread
 }
 
 /// As much of a text as is told.

@@ -102,9 +102,9 @@ impl Findings {
         Ok(())
     }
 
-    /// One report more that could not be read.
-    pub(super) fn unread(&mut self) {
-        self.counts.unread = self.counts.unread.saturating_add(1);
+    /// So many reports more that could not be read.
+    pub(super) fn unread(&mut self, reports: u32) {
+        self.counts.unread = self.counts.unread.saturating_add(reports);
     }
 
     /// The counts, the findings that are named (errors first), and what is wrong with the reports.
@@ -132,12 +132,12 @@ impl Findings {
         let tool = run.tool.driver.name.0.clone();
         let named = || if tool.is_empty() { "the tool" } else { tool.as_str() };
         let Some(results) = run.results else {
-            found.unread();
+            found.unread(1);
             found.problems.push(format!("{} scanned nothing: its run has no results", named()));
             return found;
         };
         if run.invocations.iter().flat_map(|invocations| &invocations.0).any(|one| one.succeeded == Some(false)) {
-            found.unread();
+            found.unread(1);
             found.problems.push(format!("{} says that it did not succeed", named()));
         }
         let rules = Rules::of(run.tool);
