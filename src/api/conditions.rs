@@ -63,11 +63,11 @@ pub struct Statement {
     pub verdict: Verdict,
     /// A static CamelCase word.
     pub reason: &'static str,
-    /// Names the object, the cause and the next step; at most [`MAX_MESSAGE`] characters are kept.
+    /// Names the object, the cause and the next step; at most [`MAX_MESSAGE`] bytes are kept.
     pub message: String,
 }
 
-/// The longest message that is kept, in characters.
+/// The longest message that is kept, in bytes.
 pub const MAX_MESSAGE: usize = 1024;
 
 impl Statement {
@@ -111,13 +111,16 @@ pub fn restate(previous: &[Condition], statements: Vec<Statement>, generation: i
         .collect()
 }
 
-/// `text` without control characters and with at most `max` characters.
+/// `text` without control characters and with at most `max` bytes.
+///
+/// The API server counts bytes too, where it bounds a text.
 #[must_use]
 pub fn printable(text: &str, max: usize) -> String {
-    let mut shown: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max.saturating_sub(1)).collect();
-    if text.chars().count() >= max {
-        shown.push('…');
+    const CUT: char = '…';
+    let mut shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if shown.len() > max {
+        shown.truncate(shown.floor_char_boundary(max.saturating_sub(CUT.len_utf8())));
+        shown.push(CUT);
     }
     shown
 }
@@ -137,6 +140,17 @@ mod tests {
         assert_eq!(same.first().unwrap().last_transition_time, Time(at(10)));
         assert_eq!(same.first().unwrap().message, "b");
         assert_eq!(moved.first().unwrap().last_transition_time, Time(at(30)));
+    }
+
+    #[test]
+    fn a_text_is_cut_by_its_bytes_and_between_characters() {
+        assert_eq!(printable("a\u{7}b", 3), "a b");
+        assert_eq!(printable("abcd", 3), "…");
+        for text in ["x".repeat(5_000), "ü".repeat(5_000), "🦀".repeat(5_000), "a🦀".repeat(5_000)] {
+            let shown = printable(&text, 1_000);
+            assert!(shown.len() <= 1_000 && shown.len() > 993 && shown.ends_with('…'), "{} bytes", shown.len());
+            assert_eq!(printable(&text, 100_000), text);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::api::conditions::printable;
 use crate::api::names::Digest;
 use crate::plan::{Notice, Severity};
 
-/// The longest note that the API server takes, in characters.
+/// The longest note, in bytes: the API server takes 1024.
 const MAX_NOTE: usize = 1000;
 /// How long telling may take.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -9,8 +9,11 @@ use crate::api::pipeline::{JobDefaults, PipelineSpec};
 
 /// The most jobs of a pipeline, `finally` included.
 pub const MAX_JOBS: usize = 144;
-/// The most cells of a run. A job without a matrix is one; those that make environments are not counted.
-pub const MAX_CELLS: usize = 256;
+/// The most cells of all matrices together.
+pub const MAX_MATRIX_CELLS: usize = 256;
+/// The most cells of a run, a job without a matrix being one: each is an entry of the status, whose size is bounded. Those
+/// that make environments come on top.
+pub const MAX_CELLS: usize = 272;
 /// The most different environments of a pipeline.
 pub const MAX_ENVIRONMENTS: usize = 8;
 
@@ -34,11 +37,14 @@ pub enum GraphError {
     /// Too many jobs.
     #[error("spec.jobs: {0} jobs, at most {MAX_JOBS} are possible; split the pipeline")]
     TooManyJobs(usize),
-    /// Too many cells.
-    #[error(
-        "spec.jobs: more than {MAX_CELLS} cells in all, each job without a matrix being one; remove values or jobs"
-    )]
+    /// Too many cells of matrices.
+    #[error("spec.jobs: the matrices have more than {MAX_MATRIX_CELLS} cells together; remove values")]
     TooManyCells,
+    /// Too many cells of matrices and jobs without one.
+    #[error(
+        "spec.jobs: the cells of the matrices and the jobs without one are more than {MAX_CELLS} together; remove values or split the pipeline"
+    )]
+    TooManyInAll,
     /// Too many environments.
     #[error("spec.jobs: more than {MAX_ENVIRONMENTS} different environments; let jobs share them")]
     TooManyEnvironments,
@@ -146,7 +152,7 @@ impl Graph {
         let mut nodes: Vec<Node> = makers.into_iter().map(maker).collect();
         let made = nodes.len();
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
-        let mut total_cells = 0;
+        let (mut all, mut of_matrices) = (0, 0);
         while places.len() < written.len() {
             let before = nodes.len();
             for (position, (job, is_finally)) in written.iter().enumerate() {
@@ -164,9 +170,13 @@ impl Graph {
                     continue;
                 }
                 let cells = cells_of(job)?;
-                total_cells += cells.len();
-                if total_cells > MAX_CELLS {
+                all += cells.len();
+                of_matrices += if job.matrix.is_some() { cells.len() } else { 0 };
+                if of_matrices > MAX_MATRIX_CELLS {
                     return Err(GraphError::TooManyCells);
+                }
+                if all > MAX_CELLS {
+                    return Err(GraphError::TooManyInAll);
                 }
                 places.insert(job.name.clone(), nodes.len());
                 let used = environments::used(job, defaults);
@@ -261,7 +271,7 @@ fn combinations(job: &JobSpec, matrix: &Matrix) -> Result<Vec<Vec<(String, Strin
         if axis.values.is_empty() || !seen.insert(axis.name.to_ascii_uppercase()) {
             return Err(GraphError::Axis { job: job.name.clone(), axis: axis.name.clone() });
         }
-        if combined.len().saturating_mul(axis.values.len()) > MAX_CELLS {
+        if combined.len().saturating_mul(axis.values.len()) > MAX_MATRIX_CELLS {
             return Err(GraphError::TooManyCells);
         }
         combined = combined
@@ -343,9 +353,38 @@ mod tests {
         let graph = Graph::of(&pipeline(vec![with_matrix.clone()])).unwrap();
         let names: Vec<_> = graph.node(0).unwrap().cells.iter().map(|cell| cell.name.clone()).collect();
         assert_eq!(names, ["unit (models, 1)", "unit (models, 2)", "unit (api, 1)", "unit (api, 2)"]);
-        let wide: Vec<String> = (0..200).map(|n| n.to_string()).collect();
-        let wide = Axis { name: "w".to_owned(), values: wide };
-        with_matrix.matrix = Some(Matrix { axes: vec![wide, axis("n", &["1", "2"])], ..Matrix::default() });
-        assert_eq!(Graph::of(&pipeline(vec![with_matrix])).unwrap_err(), GraphError::TooManyCells);
+    }
+
+    /// A job with a matrix of so many cells.
+    fn wide(name: &str, cells: usize) -> JobSpec {
+        let values = (0..cells).map(|number| number.to_string()).collect();
+        let axes = vec![Axis { name: "w".to_owned(), values }];
+        JobSpec { matrix: Some(Matrix { axes, ..Matrix::default() }), ..job(name, &[]) }
+    }
+
+    #[test]
+    fn matrices_have_256_cells_and_no_more() {
+        let graph = Graph::of(&pipeline(vec![job("smoke", &[]), wide("unit", 256)])).unwrap();
+        assert_eq!(graph.cell_count(), 257, "a job beside them is none of them");
+        let mut two_axes = wide("unit", 129);
+        let axes = &mut two_axes.matrix.as_mut().unwrap().axes;
+        axes.push(Axis { name: "n".to_owned(), values: vec!["1".to_owned(), "2".to_owned()] });
+        for jobs in [vec![wide("unit", 257)], vec![wide("a", 200), wide("b", 57)], vec![two_axes]] {
+            let error = Graph::of(&pipeline(jobs)).unwrap_err();
+            assert_eq!(error, GraphError::TooManyCells);
+            assert!(error.to_string().contains("the matrices have more than 256 cells together"), "{error}");
+        }
+    }
+
+    #[test]
+    fn jobs_and_cells_are_together_no_more_than_the_status_holds() {
+        let with = |plain: usize| {
+            let plain = (0..plain).map(|number| job(&format!("j{number}"), &[]));
+            Graph::of(&pipeline(plain.chain([wide("unit", 256)]).collect()))
+        };
+        assert_eq!(with(16).unwrap().cell_count(), MAX_CELLS);
+        let error = with(17).unwrap_err();
+        assert_eq!(error, GraphError::TooManyInAll);
+        assert!(error.to_string().contains("more than 272 together"), "{error}");
     }
 }

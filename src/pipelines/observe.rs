@@ -206,7 +206,8 @@ impl Observed {
     }
 
     /// The run alone, before anything around it was read.
-    fn alone(run: PipelineRun) -> Self {
+    #[must_use]
+    pub fn alone(run: PipelineRun) -> Self {
         Self {
             run,
             pipeline: None,

@@ -12,7 +12,7 @@ use crate::api::conditions::printable;
 use crate::api::names::{CommitSha, ImageReference};
 use crate::api::run::{FailureClass, JobPhase};
 
-/// The longest message of a job, in characters.
+/// The longest message of a job, in bytes.
 pub const MAX_JOB_MESSAGE: usize = 150;
 
 /// How an attempt ended: an annotation on its Job, so that it outlives the pod.

@@ -26,7 +26,7 @@ pub const MAX_JOB_BYTES: usize = 300;
 const MAX_MARKERS: usize = 40;
 /// The longest address of artifacts, in bytes.
 const MAX_ADDRESS: usize = 512;
-/// The longest name that an entry shows.
+/// The longest name that an entry shows, in bytes as JSON.
 const MAX_NAME: usize = 100;
 
 /// How the run stands as a whole.
@@ -253,17 +253,24 @@ fn bounded(entry: JobStatus) -> JobStatus {
 #[must_use]
 pub fn shown_name(cell: &str) -> String {
     let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if clean.len() <= MAX_NAME && clean == cell {
+    if clean.chars().map(length_in_json).sum::<usize>() <= MAX_NAME && clean == cell {
         return clean;
     }
     let mut stem = String::new();
+    let mut length = 0;
     for c in clean.chars() {
-        if stem.len() + c.len_utf8() > MAX_NAME - 14 {
+        length += length_in_json(c);
+        if length > MAX_NAME - 14 {
             break;
         }
         stem.push(c);
     }
     format!("{stem}… {}", short_hash(&[cell]))
+}
+
+/// Bytes of a character that is no control character.
+fn length_in_json(c: char) -> usize {
+    if matches!(c, '"' | '\\') { 2 } else { c.len_utf8() }
 }
 
 fn tests_of(cells: &[CellView]) -> Option<TestStatus> {
@@ -322,7 +329,8 @@ pub fn outcome(cells: &[CellView], cancelled: bool, now: Timestamp) -> Outcome {
                 count => format!(" ({} further jobs failed)", count - 1),
             };
             let message = first.message.as_deref().unwrap_or("no details");
-            let text = format!("job {}: {}: {message}{more}. {}", first.name, class.as_str(), next_step(class, first));
+            let name = shown_name(&first.name);
+            let text = format!("job {name}: {}: {message}{more}. {}", class.as_str(), next_step(class, first));
             Outcome { phase: JobPhase::Failed, reason: class.as_str().to_owned(), message: text, completed }
         }
         Some(_) | None if cancelled || was_cancelled => Outcome {

@@ -2,6 +2,7 @@
 
 use super::super::result::JobResult;
 use super::*;
+use crate::agent::report::TestCounts;
 
 fn cell(name: &str, message: &str) -> CellView {
     CellView {
@@ -20,9 +21,11 @@ fn cell(name: &str, message: &str) -> CellView {
 #[test]
 fn a_jobs_entry_has_at_most_300_bytes() {
     for text in ["short", &"x".repeat(5_000), &"\"\\\u{7}ü🦀".repeat(500)] {
-        let entry = entry(&cell(&format!("job ({})", "v🦀".repeat(200)), text));
-        let size = serde_json::to_string(&entry).unwrap().len();
-        assert!(size <= MAX_JOB_BYTES, "{size}: {entry:?}");
+        for values in ["v🦀", "\"", "\\\""] {
+            let entry = entry(&cell(&format!("job ({})", values.repeat(200)), text));
+            let size = serde_json::to_string(&entry).unwrap().len();
+            assert!(size <= MAX_JOB_BYTES, "{size}: {entry:?}");
+        }
     }
 }
 
@@ -133,4 +136,55 @@ fn tests_are_broken_down_by_the_commonest_markers_of_all_jobs() {
     assert_eq!(tests.by_marker.get("unit").map(String::as_str), Some("1/80"));
     assert_eq!((tests.by_marker.len(), tests.passed), (40, 9));
     assert!(!tests.by_marker.contains_key("no marker") && !tests.by_marker.contains_key("m3"));
+}
+
+/// A run that is over, or not, of which everything is as long as it may be.
+fn worst(situation: Situation) -> RunStatus {
+    let most = super::super::graph::MAX_CELLS + 2 * super::super::graph::MAX_ENVIRONMENTS;
+    let counts = TestCounts { passed: u32::MAX, failed: u32::MAX, skipped: u32::MAX, flaky: u32::MAX };
+    let cells: Vec<CellView> = (0..most)
+        .map(|number| {
+            let mut worst =
+                cell(&format!("{} ({}{number})", "j".repeat(63), "\"🦀".repeat(8_000)), &"\"🦀\\".repeat(2_000));
+            let result = worst.result.as_mut().unwrap();
+            result.failure = Some(FailureClass::CoverageBelowThreshold);
+            (result.coverage, result.seconds, result.tests) = (Some(10_000), Some(i64::MAX), Some(counts));
+            let markers = (0..40).map(|marker| (format!("{:m>40}", number * 40 + marker), [u32::MAX, u32::MAX]));
+            let markers: std::collections::BTreeMap<_, _> = markers.collect();
+            result.markers = serde_json::from_value(serde_json::json!(markers)).unwrap();
+            worst.attempt = Some(u32::MAX >> 1);
+            worst
+        })
+        .collect();
+    let run = serde_json::json!({
+        "metadata": {"name": "r".repeat(40), "namespace": "n".repeat(63), "uid": "u", "generation": i64::MAX},
+        "spec": {"pipelineRef": {"name": "p".repeat(40)}},
+    });
+    let facts = Facts {
+        situation,
+        cells: &cells,
+        revision: Some("r".repeat(63)),
+        commit: Some("a".repeat(64).parse().unwrap()),
+        started: Some(Timestamp::MAX),
+        artifacts: Some("a".repeat(512)),
+    };
+    of(&Observed::alone(serde_json::from_value(run).unwrap()), facts, Timestamp::MAX)
+}
+
+#[test]
+fn the_status_of_the_largest_run_has_less_than_100_kilobytes() {
+    let message = "\"🦀\\".repeat(20_000);
+    let over = Outcome { phase: JobPhase::Failed, reason: "x".repeat(5_000), message, completed: Timestamp::MAX };
+    let told = outcome(&[cell(&"🦀".repeat(9_000), &"🦀".repeat(9_000))], false, Timestamp::MAX);
+    for situation in [
+        Situation::Over(over.clone()),
+        Situation::Over(told),
+        Situation::Running { waits: Some("\"🦀\\".repeat(20_000)) },
+        Situation::Waiting { reason: "RepositoryNotFound", message: over.message },
+    ] {
+        let status = worst(situation.clone());
+        assert_eq!((status.jobs.len(), status.tests.as_ref().unwrap().by_marker.len()), (288, 40));
+        let size = serde_json::to_string(&status).unwrap().len();
+        assert!(size < 100_000, "{size} bytes");
+    }
 }

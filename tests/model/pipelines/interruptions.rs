@@ -127,7 +127,8 @@ impl Play {
                     _ => {
                         // What a deletion leaves is told by the status: both at once can't be told from a fresh run.
                         world.reconcile();
-                        if self.held.is_some() {
+                        // So are a deletion of which nothing but the status tells, as the next attempt finds no room, and its loss.
+                        if self.held.is_some() || world.quota.is_some() {
                             self.doubted.insert(name.clone());
                             self.doubted_cells.insert(cell);
                         }
