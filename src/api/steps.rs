@@ -1,7 +1,10 @@
 //! Built-in steps of pipelines: what each may be told. `kubectl explain pipeline.spec.jobs` shows them.
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::duration::Period;
 
 /// Builds an image from the repository's Dockerfile; a second Job pushes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,8 +49,9 @@ pub enum Severity {
 }
 
 /// Proves migrations on Postgres 16: up over existing rows, down, up again, schema compared.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.lockLimit) || (duration(self.lockLimit) >= duration('1ms') && duration(self.lockLimit) <= duration('10m'))", "lockLimit is between 1ms and 10m"))]
 pub struct MigrationCheck {
     /// The folder of the migrations, default `migrations`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,6 +61,10 @@ pub struct MigrationCheck {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub models: Option<String>,
+    /// How long a lock that stops readers or writers counts as short, default `5s`. Longer ones leave the checklist's item
+    /// open, and fail nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock_limit: Option<Period>,
 }
 
 /// Combines the raw coverage data of the jobs it needs; in `finally` without `needs`, that of all jobs.

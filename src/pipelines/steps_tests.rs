@@ -188,7 +188,7 @@ fn check(step: Value) -> Value {
 
 #[test]
 fn a_migration_check_has_both_trees_its_own_postgres_and_its_report() {
-    let pod = pod(check(json!({"models": "app/models.py"})), "validate", &run(Some(true)));
+    let pod = pod(check(json!({"models": "app/models.py", "lockLimit": "1m500ms"})), "validate", &run(Some(true)));
     assert_eq!(pod.init, ["source", "postgres", "collector"]);
     for part in [
         "\"--history\",\"full\"",
@@ -197,6 +197,7 @@ fn a_migration_check_has_both_trees_its_own_postgres_and_its_report() {
         "database check",
         "\"app/models.py\"",
         "\"570s\"",
+        "{\"name\":\"LOCK_LIMIT\",\"value\":\"1m500ms\"}",
     ] {
         assert!(pod.text.contains(part), "{part} in {}", pod.text);
     }
@@ -206,6 +207,7 @@ fn a_migration_check_has_both_trees_its_own_postgres_and_its_report() {
 fn without_a_pull_request_the_commit_before_is_the_parent() {
     let pod = pod(check(json!({})), "validate", &run(None));
     assert!(pod.text.contains("--base-dest") && !pod.text.contains("--base-branch"), "{}", pod.text);
+    assert!(pod.text.contains("{\"name\":\"LOCK_LIMIT\",\"value\":\"5s\"}"), "the default: {}", pod.text);
 }
 
 #[rstest]

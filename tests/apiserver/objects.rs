@@ -119,6 +119,10 @@ async fn pipelines_are_accepted_or_refused_with_the_reason() {
             format!("{{name: j{n}, run: 'true', needs: [{}]}}", needs.join(", "))
         })
         .collect();
+    let matrix = |cells: usize| {
+        let values: Vec<String> = (0..cells).map(|cell| format!("'{cell}'")).collect();
+        format!("{{name: unit, run: 'true', matrix: {{axes: [{{name: n, values: [{}]}}]}}}}", values.join(", "))
+    };
     assert_rows(vec![
         accepted(kind, "jobs: [{name: a, run: 'true'}, {name: b, needs: [a], run: 'true'}]"),
         accepted(kind, format!("jobs: [{}]", most.join(", "))),
@@ -169,6 +173,12 @@ async fn pipelines_are_accepted_or_refused_with_the_reason() {
         ),
         refused(kind, "jobs: [{name: a, run: 'true', retries: {failure: 6}}]", "less than or equal to 5"),
         refused(kind, "jobs: [{name: a, run: 'true', matrix: {axes: [{name: 1x, values: [a]}]}}]", "axes[0].name"),
+        accepted(kind, "jobs: [{name: a, migrationCheck: {lockLimit: 1ms}}]"),
+        refused(kind, "jobs: [{name: a, migrationCheck: {lockLimit: 0s}}]", "lockLimit is between 1ms and 10m"),
+        refused(kind, "jobs: [{name: a, migrationCheck: {lockLimit: 11m}}]", "lockLimit is between 1ms and 10m"),
+        refused(kind, "jobs: [{name: a, migrationCheck: {lockLimit: soon}}]", "migrationCheck.lockLimit"),
+        accepted(kind, format!("jobs: [{{name: smoke, run: 'true'}}, {}]", matrix(256))),
+        refused(kind, format!("jobs: [{}]", matrix(257)), "must have at most 256 items"),
     ])
     .await;
 }
@@ -197,6 +207,12 @@ async fn runs_are_accepted_or_refused_with_the_reason() {
             "Duplicate value",
         ),
         refused(kind, "{pipelineRef: {name: ci}, params: [{name: a, value: true}]}", "must be of type string"),
+        refused(
+            kind,
+            format!("{{pipelineRef: {{name: ci}}, params: [{{name: a, value: '{}'}}]}}", "x".repeat(1 << 20)),
+            "spec.params[0].value: Too long",
+        ),
+        accepted(kind, format!("{{pipelineRef: {{name: ci}}, params: [{{name: a, value: '{}'}}]}}", "x".repeat(8_192))),
         refused(kind, "{pipelineRef: {name: ci}, ttl: forever}", "spec.ttl"),
     ])
     .await;

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::EnvVar;
 use super::super::environment::literal;
 use super::super::jobs::RunContext;
 use super::super::pods::{HOME, words};
+use crate::api::duration::Period;
 use crate::api::job::{ArtifactSpec, Checkout, History, JobSpec, PostgresService, ServiceSpec};
 use crate::api::steps::MigrationCheck;
 use crate::workload::escape_env;
@@ -21,6 +22,8 @@ const REPORT: &str = "migration-report";
 const POSTGRES: &str = "16";
 /// What the check leaves of the job's timeout for telling what it has seen.
 const TELLING: Duration = Duration::from_secs(30);
+/// How long a lock counts as short if the step does not say.
+const LOCK_LIMIT: &str = "5s";
 
 pub(super) fn lower(job: &JobSpec) -> JobSpec {
     let postgres = PostgresService { version: POSTGRES.to_owned(), ..PostgresService::default() };
@@ -40,6 +43,7 @@ pub(super) fn variables(step: &MigrationCheck, run: &RunContext<'_>, job: &JobSp
     let mut variables = vec![
         literal("MIGRATIONS", step.directory.as_deref().unwrap_or("migrations")),
         literal("MODELS", step.models.as_deref().unwrap_or("app/models")),
+        literal("LOCK_LIMIT", &step.lock_limit.as_ref().map_or_else(|| LOCK_LIMIT.to_owned(), Period::to_string)),
         literal("CHECK_TIMEOUT", &format!("{}s", timeout.as_secs().max(1))),
     ];
     if job.environment.is_some() {
