@@ -9,6 +9,9 @@ use crate::cluster::{command, in_namespace};
 #[path = "../charts/tools.rs"]
 mod tools;
 
+#[path = "../support/examples.rs"]
+mod examples;
+
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
@@ -93,6 +96,21 @@ async fn kubectl_takes_every_sample() {
             count += 1;
         }
         assert!(count >= 5, "{count} samples");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn kubectl_takes_every_example_of_the_documents() {
+    in_namespace("ttr-documents", |_, namespace| async move {
+        let mut count = 0;
+        for example in examples::examples() {
+            let Some(mut object) = example.object() else { continue };
+            object["metadata"]["namespace"] = namespace.clone().into();
+            assert_taken_without_warning(&namespace, &example.place, &object.to_string());
+            count += 1;
+        }
+        assert!(count >= 20, "{count} examples");
     })
     .await;
 }

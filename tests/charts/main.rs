@@ -5,6 +5,9 @@ mod kustomize;
 mod rendering;
 mod tools;
 
+#[path = "../support/examples.rs"]
+mod examples;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;

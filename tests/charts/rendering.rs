@@ -441,3 +441,16 @@ fn codecov_is_off_unless_it_is_asked_for() {
     assert_eq!((on[0].1.flags.as_slice(), on[0].1.fail_on_error), (&["unit".to_owned()][..], false));
     assert!(uploads(&["codecov.enabled=true", "codecov.tokenSecret="])[0].1.token_secret_ref.is_none());
 }
+
+#[test]
+fn the_values_that_the_documents_show_are_values_of_the_chart() {
+    let mut count = 0;
+    for example in crate::examples::examples() {
+        let Some(values) = example.chart_values() else { continue };
+        let chart = "charts/timetracker-operator";
+        let rendered = tools::try_helm_template_with("timetracker-operator", chart, "system", &values.to_string());
+        rendered.unwrap_or_else(|error| panic!("{}: {error}", example.place));
+        count += 1;
+    }
+    assert!(count >= 1, "{count} examples");
+}

@@ -49,6 +49,17 @@ pub fn try_helm_template(release: &str, chart: &str, namespace: &str, sets: &[&s
     run(command)
 }
 
+/// `helm template` with a file of values; on failure, helm's error.
+#[allow(dead_code)]
+pub fn try_helm_template_with(release: &str, chart: &str, namespace: &str, values: &str) -> Result<String, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), values).unwrap();
+    let mut command = Command::new(helm());
+    command.args(["template", release, chart, "--namespace", namespace, "--kube-version", OLDEST, "--values"]);
+    command.arg(file.path());
+    run(command)
+}
+
 /// `helm template` with `--set` values.
 #[allow(dead_code)]
 pub fn helm_template(release: &str, chart: &str, namespace: &str, sets: &[&str]) -> String {

@@ -2,6 +2,7 @@
 
 mod crowds;
 mod environments;
+mod examples;
 mod interruptions;
 mod reruns;
 mod scenario;
