@@ -121,7 +121,7 @@ async fn pipelines_are_accepted_or_refused_with_the_reason() {
         .collect();
     let matrix = |cells: usize| {
         let values: Vec<String> = (0..cells).map(|cell| format!("'{cell}'")).collect();
-        format!("{{name: unit, run: 'true', matrix: {{axes: [{{name: n, values: [{}]}}]}}}}", values.join(", "))
+        format!("{{name: unit, run: 'true', matrix: {{axes: [{{name: number, values: [{}]}}]}}}}", values.join(", "))
     };
     assert_rows(vec![
         accepted(kind, "jobs: [{name: a, run: 'true'}, {name: b, needs: [a], run: 'true'}]"),
