@@ -126,7 +126,7 @@ impl Play {
                     Step::EvictPod(_) => world.evict_pod(&name),
                     _ => {
                         // What a deletion leaves is told by the status: both at once can't be told from a fresh run.
-                        world.reconcile();
+                        world.reconcile_told();
                         // So are a deletion of which nothing but the status tells, as the next attempt finds no room, and its loss.
                         if self.held.is_some() || world.quota.is_some() {
                             self.doubted.insert(name.clone());
@@ -234,6 +234,29 @@ fn a_job_that_a_late_leader_makes_takes_no_room_when_it_has_ended() {
     let play = Play::of(&scenario, &steps);
     assert!(!play.doubted.is_empty(), "a Job was deleted while another leader held a plan");
     play.assert_sound(&scenario);
+}
+
+/// The run's status is written behind the last Job that is refused: a deletion before that can't be told of.
+#[test]
+fn a_job_that_is_deleted_beside_ones_that_can_not_be_made_is_not_executed_again_under_its_name() {
+    let job = |cells: usize, impossible: bool| Job {
+        needs: Vec::new(),
+        cells,
+        exit: 0,
+        failed_tests: 0,
+        steps: 1,
+        continue_on_error: false,
+        once: false,
+        collects: false,
+        traps: false,
+        impossible,
+        when: When::Absent,
+    };
+    let scenario = Scenario { jobs: vec![job(2, false), job(2, true), job(1, false)], finally: None, limit: 3 };
+    let mut steps = vec![Step::Reconcile, Step::Reconcile];
+    steps.extend(std::iter::repeat_n(Step::World, 3));
+    steps.push(Step::DeleteJob(0));
+    Play::of(&scenario, &steps).assert_sound(&scenario);
 }
 
 /// Its result is its own: what needs nothing of it goes on, and `finally` tells of both.

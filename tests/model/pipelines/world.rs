@@ -39,6 +39,8 @@ pub struct World {
     pub image_ids: BTreeMap<String, String>,
     /// Cells whose Jobs the API server never takes.
     pub refused: BTreeSet<String>,
+    /// How many Jobs it refused for good.
+    refusals: usize,
     /// How many Jobs at once a quota allows.
     pub quota: Option<usize>,
     /// How often each attempt's command was started, by Job name.
@@ -84,6 +86,7 @@ impl World {
             messages: BTreeMap::new(),
             image_ids: BTreeMap::new(),
             refused: BTreeSet::new(),
+            refusals: 0,
             quota: None,
             executions: BTreeMap::new(),
             cell_executions: BTreeMap::new(),
@@ -279,6 +282,7 @@ impl World {
             if let Effect::Start(job) = effect {
                 let job_name = job.metadata.name.clone().unwrap();
                 if self.refused.contains(&job.metadata.annotations.as_ref().unwrap()[names::CELL_ANNOTATION]) {
+                    self.refusals += 1;
                     let refuse = Effect::Refuse { job: job_name, why: "it is invalid".to_owned() };
                     let _changed_meanwhile = self.store.act(&refuse.write("ns", name).unwrap(), &now);
                     return;
@@ -313,6 +317,17 @@ impl World {
 
     pub fn reconcile(&mut self) {
         self.reconcile_of(RUN);
+    }
+
+    /// Reconciles until a status is written: behind a Job that is refused for good the run is looked at again at once.
+    pub fn reconcile_told(&mut self) {
+        loop {
+            let before = self.refusals;
+            self.reconcile();
+            if self.refusals == before {
+                return;
+            }
+        }
     }
 
     pub fn reconcile_of(&mut self, name: &str) {
