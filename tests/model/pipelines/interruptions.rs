@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use timetracker_operator::pipelines::names;
 
-use super::scenario::{Expected, Job, Scenario, When, scenario};
+use super::scenario::{Expected, Job, Scenario, scenario};
 use super::world::{Fate, RUN, RunPlan, World};
 
 /// One step of an interleaving.
@@ -214,19 +214,7 @@ fn a_late_leader_that_begins_a_deleted_run_leaves_nothing() {
 /// The late leader makes a deleted attempt again while the next one is on its way: nobody records its end.
 #[test]
 fn a_job_that_a_late_leader_makes_takes_no_room_when_it_has_ended() {
-    let job = |needs: &[usize], cells: usize| Job {
-        needs: needs.to_vec(),
-        cells,
-        exit: 0,
-        failed_tests: 0,
-        steps: 1,
-        continue_on_error: false,
-        once: false,
-        collects: false,
-        traps: false,
-        impossible: false,
-        when: When::Absent,
-    };
+    let job = |needs: &[usize], cells: usize| Job { needs: needs.to_vec(), cells, ..Job::succeeding() };
     let scenario = Scenario { jobs: vec![job(&[], 1), job(&[0], 2), job(&[1], 1)], finally: None, limit: 1 };
     let mut steps = vec![Step::World, Step::Reconcile];
     steps.extend(std::iter::repeat_n(Step::World, 8));
@@ -239,20 +227,9 @@ fn a_job_that_a_late_leader_makes_takes_no_room_when_it_has_ended() {
 /// The run's status is written behind the last Job that is refused: a deletion before that can't be told of.
 #[test]
 fn a_job_that_is_deleted_beside_ones_that_can_not_be_made_is_not_executed_again_under_its_name() {
-    let job = |cells: usize, impossible: bool| Job {
-        needs: Vec::new(),
-        cells,
-        exit: 0,
-        failed_tests: 0,
-        steps: 1,
-        continue_on_error: false,
-        once: false,
-        collects: false,
-        traps: false,
-        impossible,
-        when: When::Absent,
-    };
-    let scenario = Scenario { jobs: vec![job(2, false), job(2, true), job(1, false)], finally: None, limit: 3 };
+    let two = Job { cells: 2, ..Job::succeeding() };
+    let impossible = Job { impossible: true, ..two.clone() };
+    let scenario = Scenario { jobs: vec![two, impossible, Job::succeeding()], finally: None, limit: 3 };
     let mut steps = vec![Step::Reconcile, Step::Reconcile];
     steps.extend(std::iter::repeat_n(Step::World, 3));
     steps.push(Step::DeleteJob(0));
