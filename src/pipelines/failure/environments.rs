@@ -1,6 +1,7 @@
 //! What the end of a container means that names, installs, brings or publishes an environment.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -47,16 +48,9 @@ pub(super) fn of_identifying(end: &ContainerEnd) -> JobResult {
         Ok(report @ EnvironmentReport::Identified { .. }) if end.exit_code == 0 => {
             named(JobResult::succeeded(), report)
         }
-        Ok(EnvironmentReport::Failed { failure, message }) => of_environment_failure(failure, &message),
-        Ok(
-            EnvironmentReport::Identified { .. }
-            | EnvironmentReport::Packed { .. }
-            | EnvironmentReport::Unpacked { .. }
-            | EnvironmentReport::Published { .. },
-        )
-        | Err(_) => JobResult::failed(
-            FailureClass::Infrastructure,
-            &format!("exit code {} without the environment's name: {}", end.exit_code, end.message),
+        other => without_result(
+            other,
+            format_args!("exit code {} without the environment's name: {}", end.exit_code, end.message),
         ),
     }
 }
@@ -73,6 +67,13 @@ pub(super) fn of_publishing(end: &ContainerEnd) -> JobResult {
             let removed = (removed > 0).then(|| format!("{removed} old images deleted"));
             removed.iter().chain(&problem).fold(JobResult::succeeded(), |result, note| result.noted(note))
         }
+        other => without_result(other, format_args!("exit code {} without an image: {}", end.exit_code, end.message)),
+    }
+}
+
+/// The result of what did not do its part: as it says itself, or else as `unknown` says.
+fn without_result(told: Result<EnvironmentReport, serde_json::Error>, unknown: fmt::Arguments<'_>) -> JobResult {
+    match told {
         Ok(EnvironmentReport::Failed { failure, message }) => of_environment_failure(failure, &message),
         Ok(
             EnvironmentReport::Identified { .. }
@@ -80,10 +81,7 @@ pub(super) fn of_publishing(end: &ContainerEnd) -> JobResult {
             | EnvironmentReport::Unpacked { .. }
             | EnvironmentReport::Published { .. },
         )
-        | Err(_) => JobResult::failed(
-            FailureClass::Infrastructure,
-            &format!("exit code {} without an image: {}", end.exit_code, end.message),
-        ),
+        | Err(_) => JobResult::failed(FailureClass::Infrastructure, &unknown.to_string()),
     }
 }
 
@@ -100,19 +98,10 @@ fn of_environment_failure(failure: EnvironmentFailure, message: &str) -> JobResu
 /// The result of a pod whose environment could not be named or brought; `None` when that did not fail.
 pub(super) fn of_environment(pod: &Pod) -> Option<JobResult> {
     let end = container_end(pod, ENVIRONMENT).filter(|end| end.exit_code != 0)?;
-    let result = match read_report::<EnvironmentReport>(&end.message) {
-        Ok(EnvironmentReport::Failed { failure, message }) => of_environment_failure(failure, &message),
-        Ok(
-            EnvironmentReport::Identified { .. }
-            | EnvironmentReport::Packed { .. }
-            | EnvironmentReport::Unpacked { .. }
-            | EnvironmentReport::Published { .. },
-        )
-        | Err(_) => {
-            let words = if end.message.is_empty() { &end.reason } else { &end.message };
-            let text = format!("environment ended with exit code {}: {words}", end.exit_code);
-            JobResult::failed(FailureClass::Infrastructure, &text)
-        }
-    };
+    let words = if end.message.is_empty() { &end.reason } else { &end.message };
+    let result = without_result(
+        read_report(&end.message),
+        format_args!("environment ended with exit code {}: {words}", end.exit_code),
+    );
     Some(result.ended(end.finished, None))
 }
