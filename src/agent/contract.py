@@ -8,19 +8,20 @@ import os
 import sys
 
 
-def migration_heads(application):
-    """The heads of the image's migrations; none when it has no migrations."""
+def migrations(application):
+    """The heads of the image's migrations, and all revisions that they know; none when it has no migrations."""
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
     registered = getattr(application, "extensions", {}).get("migrate")
     directory = str(getattr(registered, "directory", None) or "migrations")
     if not os.path.isdir(directory):
-        return []
+        return [], []
     ini = os.path.join(directory, "alembic.ini")
     config = Config(ini) if os.path.isfile(ini) else Config()
     config.set_main_option("script_location", directory)
-    return sorted(ScriptDirectory.from_config(config).get_heads())
+    scripts = ScriptDirectory.from_config(config)
+    return sorted(scripts.get_heads()), sorted(script.revision for script in scripts.walk_revisions("base", "heads"))
 
 
 def tables(metadata):
@@ -40,7 +41,8 @@ def main():
     from app import create_app, db
 
     application = create_app()
-    contract = {"heads": migration_heads(application), "tables": tables(db.metadata)}
+    heads, known = migrations(application)
+    contract = {"heads": heads, "known": known, "tables": tables(db.metadata)}
     with os.fdopen(descriptor, "w", encoding="utf-8") as result:
         json.dump(contract, result)
     sys.stdout.flush()

@@ -27,6 +27,7 @@ pub(super) const UNUSED_SECRET_KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e
 #[derive(Debug, Deserialize)]
 struct Dumped {
     heads: Vec<String>,
+    known: Vec<String>,
     tables: BTreeMap<String, BTreeMap<String, NeededColumn>>,
 }
 
@@ -96,10 +97,15 @@ fn parse(document: &[u8]) -> Result<SchemaContract, ContractError> {
     if document.len() > frame::MAX_DOCUMENT_BYTES {
         return Err(ContractError::Answer(format!("it is longer than {} bytes", frame::MAX_DOCUMENT_BYTES)));
     }
-    let Dumped { heads, tables } =
-        serde_json::from_slice(document).map_err(|error| ContractError::Answer(error.to_string()))?;
+    let unusable = |error: &dyn std::fmt::Display| ContractError::Answer(error.to_string());
+    let Dumped { heads, known, tables } = serde_json::from_slice(document).map_err(|error| unusable(&error))?;
     let heads: Result<_, _> = heads.iter().map(|head| head.parse::<Revision>()).collect();
-    Ok(SchemaContract { heads: heads.map_err(|error| ContractError::Answer(error.to_string()))?, tables })
+    let known: Result<_, _> = known.iter().map(|revision| revision.parse::<Revision>()).collect();
+    Ok(SchemaContract {
+        heads: heads.map_err(|error| unusable(&error))?,
+        known: known.map_err(|error| unusable(&error))?,
+        tables,
+    })
 }
 
 fn print(contract: &SchemaContract) -> Result<ContractReport, ContractError> {

@@ -15,8 +15,7 @@ use super::names::{
     MAIN_CONTAINER, PASSWORD_KEY, PURPOSE_ANNOTATION, SECRET_KEY_KEY,
 };
 use super::observed::{
-    AppPod, ContractView, GeneratedSecrets, JobView, LiveObject, ObjectKey, ObjectKind, Purpose, SecretState,
-    is_embedded,
+    AppPod, GeneratedSecrets, JobView, LiveObject, ObjectKey, ObjectKind, Purpose, SecretState, is_embedded,
 };
 use super::revision::{PROGRESS_ANNOTATION, Progress, Revision, RevisionData, UnreadableRevision};
 use crate::api::conditions::printable;
@@ -215,12 +214,11 @@ fn app_phase(pod: &Pod) -> PodPhase {
 
 /// The contracts in these ConfigMaps, by image. Only the release's own count.
 #[must_use]
-pub fn contracts(config_maps: &[ConfigMap], uid: &str) -> BTreeMap<Digest, ContractView> {
+pub fn contracts(config_maps: &[ConfigMap], uid: &str) -> BTreeMap<Digest, SchemaContract> {
     let read = |config_map: &ConfigMap| {
         let digest = config_map.annotations().get(DIGEST_ANNOTATION)?.parse().ok()?;
         let text = config_map.data.as_ref()?.get(CONTRACT_KEY)?;
-        let contract: SchemaContract = serde_json::from_str(text).ok()?;
-        Some((digest, ContractView { heads: contract.heads }))
+        Some((digest, serde_json::from_str(text).ok()?))
     };
     config_maps.iter().filter(|config_map| is_owned(*config_map, uid)).filter_map(read).collect()
 }

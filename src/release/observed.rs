@@ -11,11 +11,12 @@ use serde_json::Value;
 use super::manifests::key_of;
 use super::revision::{Revision, UnreadableRevision};
 use super::values::ValuesError;
-use crate::api::names::{Digest, Revisions, Tag};
+use crate::api::names::{Digest, Tag};
 use crate::api::release::{DatabaseSpec, TimeTrackerRelease};
 use crate::api::values::Values;
 use crate::cluster::controlled_by;
 use crate::config::Proxy;
+use crate::schema::SchemaContract;
 use crate::workload::PodPhase;
 
 /// Annotation that lifts a quarantine. Its value is the digest; anything may follow after a comma, so that the same
@@ -45,7 +46,7 @@ pub struct Observed {
     /// The release's own Jobs.
     pub jobs: Vec<JobView>,
     /// Schema contracts by image digest, as far as the delivery under way needs them.
-    pub contracts: BTreeMap<Digest, ContractView>,
+    pub contracts: BTreeMap<Digest, SchemaContract>,
     /// The objects with the release's labels.
     pub objects: BTreeMap<ObjectKey, LiveObject>,
     /// The application's pods.
@@ -100,13 +101,6 @@ pub struct RegistrySeen {
     pub images: BTreeMap<Tag, Result<Digest, RegistryProblem>>,
     /// What asking for the wanted digest brought.
     pub digest: Option<Result<Digest, RegistryProblem>>,
-}
-
-/// A schema contract that is kept in a ConfigMap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContractView {
-    /// The Alembic heads of the image.
-    pub heads: Revisions,
 }
 
 /// What a Job is for. Together with the attempt it gives the Job its name.

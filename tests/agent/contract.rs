@@ -57,6 +57,8 @@ fn the_contract_is_one_frame_and_what_the_app_prints_goes_elsewhere() {
     assert_eq!(digest, contract);
     let parsed: SchemaContract = serde_json::from_slice(&document).unwrap();
     assert_eq!(parsed.digest(), contract);
+    let known: Vec<&str> = parsed.known.iter().map(|revision| revision.as_str()).collect();
+    assert_eq!(known, ["001_a", "002_b", "002_c"]);
     let nullable = |column: &str| parsed.tables["users"][column].nullable;
     assert_eq!((nullable("id"), nullable("email"), nullable("name")), (false, true, false));
 }

@@ -8,8 +8,9 @@ use crate::api::names::{Digest, Revisions};
 use crate::api::release::ReleaseStep;
 use crate::release::decide::{Effect, Step};
 use crate::release::names;
-use crate::release::observed::{ContractView, ObjectKind, Observed, Purpose, is_embedded};
+use crate::release::observed::{ObjectKind, Observed, Purpose, is_embedded};
 use crate::release::revision::Revision;
+use crate::schema::SchemaContract;
 use crate::workload::read_report;
 
 /// How often an image's contract is tried before the image is to blame.
@@ -60,7 +61,7 @@ pub(super) fn contract<'a>(
     revision: &Revision,
     stage: Stage,
     now: Timestamp,
-) -> Result<&'a ContractView, NoContract> {
+) -> Result<&'a SchemaContract, NoContract> {
     let digest = &revision.data.target.digest;
     if let Some(contract) = observed.contracts.get(digest) {
         return Ok(contract);

@@ -5,21 +5,21 @@ use jiff::Timestamp;
 use super::attempts::Stage;
 use super::database::{self, NoContract, Reading};
 use super::{failure, record, refuse};
-use crate::api::names::Revisions;
 use crate::api::release::ReleaseStep;
 use crate::release::decide::Step;
 use crate::release::observed::{Observed, Purpose};
 use crate::release::policy::{any_rank, is_older};
 use crate::release::revision::{FailureReason, Progress, Revision};
 use crate::release::status::Situation;
+use crate::schema::SchemaContract;
 
 pub(super) fn next(observed: &Observed, revision: &Revision, now: Timestamp) -> Step {
     if let Some(step) = database::not_ready(observed, false) {
         return step;
     }
     let stage = Stage { step: ReleaseStep::Inspect, changing: false };
-    let heads = match database::contract(observed, revision, stage, now) {
-        Ok(contract) => &contract.heads,
+    let contract = match database::contract(observed, revision, stage, now) {
+        Ok(contract) => contract,
         Err(NoContract::Yet(step)) => return *step,
         Err(NoContract::Ever(message)) => {
             let step = ReleaseStep::Inspect;
@@ -29,26 +29,34 @@ pub(super) fn next(observed: &Observed, revision: &Revision, now: Timestamp) -> 
     };
     let purpose = Purpose::Inspect { revision: revision.number };
     match database::read(observed, revision, &purpose, &revision.data.target.digest, stage, now) {
-        Ok(reading) => conclude(observed, revision, heads, reading, now),
+        Ok(reading) => conclude(observed, revision, contract, reading, now),
         Err(step) => *step,
     }
 }
 
-fn conclude(observed: &Observed, revision: &Revision, heads: &Revisions, reading: Reading, now: Timestamp) -> Step {
+fn conclude(
+    observed: &Observed,
+    revision: &Revision,
+    contract: &SchemaContract,
+    reading: Reading,
+    now: Timestamp,
+) -> Step {
     let version = &revision.data.target.version;
+    let heads = &contract.heads;
     let holds = reading.verdict.holds;
-    let migration_is_possible = !heads.is_empty() && heads != &reading.revisions;
-    let migrate = migration_is_possible && !(is_step_back(observed, revision));
+    let lags = !heads.is_empty() && heads != &reading.revisions;
+    let unknown = contract.unknown(&reading.revisions);
+    let migrate = lags && unknown.is_empty() && !is_step_back(observed, revision);
     if !migrate && !holds {
-        let (reason, blames) = if migration_is_possible {
-            (FailureReason::SchemaTooNew, false)
-        } else {
-            (FailureReason::ContractBroken, true)
-        };
-        let message = format!(
+        let (reason, blames) =
+            if lags { (FailureReason::SchemaTooNew, false) } else { (FailureReason::ContractBroken, true) };
+        let mut message = format!(
             "{version} can't run on the database as it is (at {}): {}",
             reading.revisions, reading.verdict.message
         );
+        if !unknown.is_empty() {
+            message.push_str(&format!(". Its migrations don't know {unknown}, so they can't mend that"));
+        }
         let why = failure(observed, revision, ReleaseStep::Inspect, reason, message, blames);
         return refuse(revision, why, now);
     }

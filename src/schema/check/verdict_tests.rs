@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -34,7 +34,7 @@ fn schema(at: &str, columns: &[&str]) -> Schema {
 
 fn code(columns: &[&str]) -> SchemaContract {
     let columns = columns.iter().map(|name| ((*name).to_owned(), NeededColumn { nullable: true })).collect();
-    SchemaContract { heads: revisions("b"), tables: [("users".to_owned(), columns)].into() }
+    SchemaContract { heads: revisions("b"), known: BTreeSet::new(), tables: [("users".to_owned(), columns)].into() }
 }
 
 fn files(heads: &str, has_downgrade: bool) -> MigrationFiles {

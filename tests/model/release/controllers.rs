@@ -11,6 +11,9 @@ use timetracker_operator::schema::{NeededColumn, SchemaContract};
 
 use super::world::{Image, Migration, NAME, NAMESPACE, World};
 
+/// The history of migrations, of which every image knows a part.
+const HEADS: [&str; 4] = ["zero", "one", "two", "three"];
+
 pub fn revisions(head: Option<&str>) -> Revisions {
     head.iter().map(|head| head.parse::<Revision>().unwrap()).collect()
 }
@@ -19,7 +22,9 @@ pub fn contract_of(image: &Image) -> String {
     let tables = (0..=image.needs)
         .map(|level| (format!("table{level}"), [("id".to_owned(), NeededColumn { nullable: false })].into()))
         .collect();
-    serde_json::to_string(&SchemaContract { heads: revisions(Some(image.head)), tables }).unwrap()
+    let newest = HEADS.iter().position(|head| *head == image.head).unwrap();
+    let known = HEADS[..=newest].iter().map(|head| head.parse().unwrap()).collect();
+    serde_json::to_string(&SchemaContract { heads: revisions(Some(image.head)), known, tables }).unwrap()
 }
 
 impl World {
@@ -186,6 +191,10 @@ impl World {
             return failed(DatabaseFailure::Unreachable, true);
         }
         let found_done = self.database.head == Some(image.head);
+        let place = |head: &str| HEADS.iter().position(|known| *known == head);
+        if self.database.head.is_some_and(|head| place(head) > place(image.head)) {
+            return failed(DatabaseFailure::UnknownRevision, true);
+        }
         if !found_done {
             match image.migration {
                 Migration::Fails => return failed(DatabaseFailure::CommandFailed, true),

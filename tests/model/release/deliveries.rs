@@ -3,7 +3,7 @@
 use serde_json::json;
 use timetracker_operator::api::names::Digest;
 
-use super::world::{Migration, NAME, World};
+use super::world::{Image, Migration, NAME, World};
 use super::{condition, current, deployed, image, range, settle};
 
 fn ready(world: &World) -> (String, String) {
@@ -279,6 +279,34 @@ fn holding_an_earlier_digest_goes_back_to_it_without_a_migration() {
     settle(&mut world);
     assert_eq!((current(&world).as_deref(), ready(&world)), (Some("5.1.0"), yes("Held")));
     assert_eq!((migrations(&world), world.database.head), (2, Some("two")));
+}
+
+/// A new release on a database that another one left behind: there is no history that tells which is older.
+fn on_a_newer_database(tolerates: u32) -> World {
+    let mut world = World::new(json!({"image": {"version": "5.1.0"}, "rollout": {"soak": "0s", "timeout": "60s"}}));
+    world.push("5.1.0", Image { tolerates, ..image("5.1.0", "one", 1) });
+    (world.database.head, world.database.level) = (Some("two"), 2);
+    settle(&mut world);
+    world
+}
+
+#[test]
+fn an_older_version_runs_on_a_newer_schema_that_it_can_read_and_migrates_nothing() {
+    let world = on_a_newer_database(u32::MAX);
+    assert_eq!((current(&world).as_deref(), ready(&world)), (Some("5.1.0"), yes("Delivered")));
+    assert_eq!((migrations(&world), world.database.head), (0, Some("two")));
+    assert!(!world.created.keys().any(|(kind, name)| kind == "Job" && name.contains("migrate")));
+}
+
+#[test]
+fn an_older_version_that_can_t_read_the_schema_is_refused_without_a_migration_or_blame() {
+    let world = on_a_newer_database(1);
+    assert_eq!((current(&world), ready(&world)), (None, no("SchemaTooNew")));
+    assert!(!world.created.keys().any(|(kind, name)| kind == "Job" && name.contains("migrate")));
+    assert!(quarantined(&world).is_empty());
+    let conditions = world.release().status.unwrap().conditions;
+    let message = &conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().message;
+    assert!(message.contains("Its migrations don't know two"), "{message}");
 }
 
 #[test]
