@@ -24,14 +24,24 @@ def migrations(application):
     return sorted(scripts.get_heads()), sorted(script.revision for script in scripts.walk_revisions("base", "heads"))
 
 
+def is_filled_by_server(column):
+    """Whether the code declares that the server fills the column: a default, an identity, a computed column."""
+    declared = [getattr(column, name, None) for name in ("server_default", "identity", "computed")]
+    return any(part is not None for part in declared)
+
+
 def tables(metadata):
-    """Tables of the default schema with the nullability of their columns."""
+    """Tables of the default schema with their columns: whether they take NULL, whether the server fills them."""
     found = {}
     for table in metadata.tables.values():
         if table.schema not in (None, "public") or table.name == "alembic_version":
             continue
         found[table.name] = {
-            column.name: {"nullable": bool(column.nullable) and not column.primary_key} for column in table.columns
+            column.name: {
+                "nullable": bool(column.nullable) and not column.primary_key,
+                "filledByServer": is_filled_by_server(column),
+            }
+            for column in table.columns
         }
     return found
 

@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
@@ -158,15 +159,13 @@ pub fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {
     pods.iter().find(|pod| pod.labels().get(JOB_NAME_LABEL) == Some(&name) && is_owned(*pod, &uid))
 }
 
-/// The application's pods.
+/// The pods with the labels of the application's.
 #[must_use]
 pub fn app_pods(pods: &[Pod], release: &str) -> Vec<AppPod> {
     let wanted = names::pod_labels(release, APP_COMPONENT);
     let is_app = |pod: &&Pod| {
         let labels = pod.labels();
-        let by_replica_set =
-            pod.owner_references().iter().any(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true));
-        by_replica_set && wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+        wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
     };
     pods.iter().filter(is_app).map(app_pod).collect()
 }
@@ -194,6 +193,8 @@ fn app_pod(pod: &Pod) -> AppPod {
         let ended = state.and_then(|state| state.terminated.as_ref()?.started_at.as_ref());
         [runs, last, ended].into_iter().flatten().map(|time| time.0).min()
     });
+    let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
+    let is_replica_set = |owner: &OwnerReference| owner.kind == "ReplicaSet" && owner.controller == Some(true);
     AppPod {
         name: pod.name_any(),
         digest: pod.annotations().get(DIGEST_ANNOTATION).and_then(|digest| digest.parse().ok()),
@@ -204,7 +205,10 @@ fn app_pod(pod: &Pod) -> AppPod {
         ready: container.is_some_and(|container| container.ready),
         restarts: container.map_or(0, |container| container.restart_count),
         trouble,
-        terminating: pod.metadata.deletion_timestamp.is_some(),
+        terminating: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        // Evicted pods stay as objects: nothing waits for those.
+        over: matches!(phase.as_deref(), Some("Succeeded" | "Failed")),
+        controlled: pod.owner_references().iter().any(is_replica_set),
     }
 }
 
@@ -223,7 +227,7 @@ pub fn contracts(config_maps: &[ConfigMap], uid: &str) -> BTreeMap<Digest, Schem
     config_maps.iter().filter(|config_map| is_owned(*config_map, uid)).filter_map(read).collect()
 }
 
-/// The images whose contracts the delivery under way needs: its own, and those it may go back to.
+/// The images whose contracts the delivery under way needs: its own, that of what runs, and those it may go back to.
 #[must_use]
 pub fn contracts_needed(revisions: &[Revision]) -> BTreeSet<Digest> {
     let Some(under_way) = revisions.iter().rev().find(|revision| revision.progress.is_under_way()) else {
@@ -235,7 +239,9 @@ pub fn contracts_needed(revisions: &[Revision]) -> BTreeSet<Digest> {
         .filter(|revision| matches!(revision.progress, Progress::Delivered { .. }))
         .take(2)
         .map(|revision| revision.data.target.digest.clone());
-    delivered.chain([under_way.data.target.digest.clone()]).collect()
+    let rolled_out = |revision: &&Revision| matches!(revision.progress, Progress::Superseded { rolled_out: true, .. });
+    let superseded = revisions.iter().rev().find(rolled_out).map(|revision| revision.data.target.digest.clone());
+    delivered.chain(superseded).chain([under_way.data.target.digest.clone()]).collect()
 }
 
 /// Which generated Secrets the release needs.

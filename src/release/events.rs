@@ -13,6 +13,7 @@ use crate::plan::{Notice, Severity};
 #[must_use]
 pub fn notices(observed: &Observed, step: &Step, status: &ReleaseStatus) -> Vec<Notice> {
     let mut told: Vec<Notice> = step.effects.iter().filter_map(|effect| about(observed, effect)).collect();
+    told.extend(step.effects.iter().filter_map(|effect| draining(observed, effect)));
     told.extend(stopped(observed, status));
     told
 }
@@ -41,6 +42,20 @@ fn about(observed: &Observed, effect: &Effect) -> Option<Notice> {
     }
 }
 
+/// Told when it is decided that what runs is stopped.
+fn draining(observed: &Observed, effect: &Effect) -> Option<Notice> {
+    let Effect::Record { progress, .. } = effect else {
+        return None;
+    };
+    let Progress::Inspected { drain: Some(drain), .. } = progress.as_ref() else {
+        return None;
+    };
+    let old = &observed.active()?.data.target.version;
+    let note =
+        format!("{old} is stopped before the migration, for it might not run on the new schema ({})", drain.because);
+    Some(Notice { severity: Severity::Normal, reason: "Draining", action: "Drain", note: printable(&note, 1000) })
+}
+
 fn recorded(version: &str, progress: &Progress) -> Option<Notice> {
     let normal = |reason, action, note| Some(Notice { severity: Severity::Normal, reason, action, note });
     let warning = |reason, action, note: String| {
@@ -48,7 +63,7 @@ fn recorded(version: &str, progress: &Progress) -> Option<Notice> {
     };
     match progress {
         Progress::Pinned | Progress::Superseded { .. } | Progress::Stuck { .. } => None,
-        Progress::Inspected { from, migrate: true } => {
+        Progress::Inspected { from, migrate: true, .. } => {
             normal("MigrationNeeded", "Inspect", format!("{version} needs a migration; the database is at {from}"))
         }
         Progress::Inspected { .. } => {

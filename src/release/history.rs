@@ -1,8 +1,10 @@
 //! What the revisions tell: what runs, what is under way, what is not to be tried again.
 
-use super::observed::Observed;
-use super::revision::{Progress, Revision, UnreadableRevision};
+use super::manifests::drained_replicas;
+use super::observed::{ObjectKind, Observed};
+use super::revision::{Drain, Progress, Revision, UnreadableRevision};
 use crate::api::names::Digest;
+use crate::api::release::Outcome;
 
 impl Observed {
     /// The newest revision that can't be read, unless a later one was delivered.
@@ -68,6 +70,32 @@ impl Observed {
         self.revisions.iter().rev().find(|revision| {
             matches!(revision.progress, Progress::Delivered { .. } | Progress::Superseded { rolled_out: true, .. })
         })
+    }
+
+    /// The revision for whose migration the pods of what is active are stopped, as long as it is not known that they may
+    /// come back.
+    #[must_use]
+    pub fn drained_by(&self) -> Option<&Revision> {
+        let active = self.active()?;
+        let mut later = self.revisions.iter().rev().take_while(|known| known.number > active.number);
+        // What was only pinned, or refused at the inspection, stopped nothing and brought nothing back.
+        let says_nothing = |known: &Revision| {
+            matches!(known.progress, Progress::Pinned | Progress::Ended { outcome: Outcome::Refused, .. })
+        };
+        later.find(|known| !says_nothing(known)).filter(|known| known.progress.drain().is_some())
+    }
+
+    /// Why the pods of what is active are stopped.
+    #[must_use]
+    pub fn drained(&self) -> Option<&Drain> {
+        self.drained_by()?.progress.drain()
+    }
+
+    /// Whether the site has no pods because of a migration: they are stopped, or have not been started again yet.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let live = self.object(ObjectKind::Deployment, &self.name());
+        self.drained().is_some() || live.is_some_and(|live| live.owned && drained_replicas(&live.body).is_some())
     }
 
     /// The newest of a digest's revisions.

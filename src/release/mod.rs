@@ -1,8 +1,8 @@
 //! `TimeTrackerRelease`: a digest on its way to production.
 //!
 //! ```text
-//! observe ──▶ decide: gates ─▶ pick ─▶ inspect ─▶ migrate ─▶ roll out ─▶ delivered
-//!                                  └────────┴──────────┴──▶ go back, quarantine the digest
+//! observe ──▶ decide: gates ─▶ pick ─▶ inspect ─▶ (drain) ─▶ migrate ─▶ roll out ─▶ delivered
+//!                                  └─────────────────────┴──────────┴──▶ go back, quarantine the digest
 //!          ──▶ act
 //! ```
 //!

@@ -39,12 +39,13 @@ pub async fn observe(
         return Ok(None);
     };
     let (uid, selector) = (release.uid().unwrap_or_default(), names::selector(name));
-    let (revisions, jobs, pods, listed) = futures::try_join!(
+    let (revisions, jobs, listed) = futures::try_join!(
         cluster.list::<ControllerRevision>(namespace, &selector),
         cluster.list::<Job>(namespace, &selector),
-        cluster.list::<Pod>(namespace, &selector),
         objects(cluster, namespace, &selector),
     )?;
+    // After the Deployment: that it makes no pods any more must be true of all that is not in this list.
+    let pods = cluster.list::<Pod>(namespace, &selector).await?;
     let (revisions, unreadable) = assemble::revisions(revisions, &uid);
     // After the claims: a volume that exists without its Secret must mean that the Secret is lost.
     let (database, key) = (names::postgres(name), names::secret_key(name));

@@ -49,7 +49,7 @@ pub struct Observed {
     pub contracts: BTreeMap<Digest, SchemaContract>,
     /// The objects with the release's labels.
     pub objects: BTreeMap<ObjectKey, LiveObject>,
-    /// The application's pods.
+    /// The application's pods: all that carry its labels. Listed after the objects.
     pub pods: Vec<AppPod>,
     /// The generated Secrets.
     pub secrets: GeneratedSecrets,
@@ -228,7 +228,7 @@ pub struct LiveObject {
     pub body: Value,
 }
 
-/// One pod of the application.
+/// One pod with the labels of the application's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppPod {
     /// Its name.
@@ -249,8 +249,12 @@ pub struct AppPod {
     pub restarts: i32,
     /// Why its container waits or ended, in kubelet's words.
     pub trouble: Option<String>,
-    /// It is being deleted.
-    pub terminating: bool,
+    /// It is being deleted, and is to be gone by then.
+    pub terminating: Option<Timestamp>,
+    /// It is over: no container of it runs, or will.
+    pub over: bool,
+    /// A ReplicaSet made it. A label alone proves nothing: anyone can set it.
+    pub controlled: bool,
 }
 
 /// Whether the generated Secrets are there.

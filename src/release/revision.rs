@@ -82,6 +82,9 @@ pub enum Progress {
         from: Revisions,
         /// Whether a migration is needed. If not, the roll-out is next.
         migrate: bool,
+        /// Why what runs is stopped before that. None: it goes on running.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drain: Option<Drain>,
     },
     /// The database is migrated and the image's contract holds. The roll-out is next.
     Migrated {
@@ -105,6 +108,9 @@ pub enum Progress {
         failure: Failure,
         /// Whether its manifests were applied.
         rolled_out: bool,
+        /// Why what ran is stopped.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drain: Option<Drain>,
         /// When.
         time: Timestamp,
     },
@@ -132,6 +138,9 @@ pub enum Progress {
         failure: Failure,
         /// Whether its manifests were applied.
         rolled_out: bool,
+        /// Why what ran is stopped.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drain: Option<Drain>,
         /// The generation of the specification then: a change of it is an answer.
         generation: i64,
         /// When.
@@ -143,9 +152,31 @@ pub enum Progress {
         rolled_out: bool,
         /// Why it had stopped before that, if it had.
         failure: Option<Failure>,
+        /// Why what ran is stopped.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drain: Option<Drain>,
         /// When.
         time: Timestamp,
     },
+}
+
+/// Why the pods of what runs are stopped: the migration was not proved to leave them what they need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    /// What they might lack.
+    pub because: String,
+    /// Whether a migration may have changed the schema: the pods come back only once it is seen that their code can run
+    /// on it.
+    pub schema_in_doubt: bool,
+}
+
+impl Drain {
+    /// The same after a migration may have changed the schema.
+    #[must_use]
+    pub fn in_doubt(&self) -> Self {
+        Self { schema_in_doubt: true, ..self.clone() }
+    }
 }
 
 /// Why a delivery failed.
@@ -274,6 +305,22 @@ impl Progress {
             | Self::Stuck { failure, .. } => Some(failure),
             Self::Superseded { failure, .. } => failure.as_ref(),
             Self::Pinned | Self::Inspected { .. } | Self::Migrated { .. } | Self::Delivered { .. } => None,
+        }
+    }
+
+    /// Why the pods of what ran before are stopped for this delivery.
+    #[must_use]
+    pub fn drain(&self) -> Option<&Drain> {
+        match self {
+            Self::Inspected { drain, .. }
+            | Self::Failed { drain, .. }
+            | Self::Stuck { drain, .. }
+            | Self::Superseded { drain, .. } => drain.as_ref(),
+            Self::Pinned
+            | Self::Migrated { .. }
+            | Self::Delivered { .. }
+            | Self::Returning { .. }
+            | Self::Ended { .. } => None,
         }
     }
 

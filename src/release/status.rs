@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::manifests::deployment_replicas;
+use super::manifests::{deployment_replicas, drained_replicas, pods_wanted};
 use super::observed::{ObjectKind, Observed, REQUESTED_AT_ANNOTATION, RegistryView};
 use super::policy::Policy;
 use super::revision::{Progress, Revision};
@@ -110,11 +110,7 @@ pub fn project(observed: &Observed, situation: &Situation, now: Timestamp) -> Re
 #[must_use]
 pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> {
     let satisfied = pick::is_satisfied(observed);
-    let runs = match (observed.unreadable(), observed.current()) {
-        (Some(unreadable), _) => format!("ControllerRevision {} can't be read", unreadable.name),
-        (None, Some(revision)) => format!("{} runs", revision.data.target.version),
-        (None, None) => "nothing was delivered yet".to_owned(),
-    };
+    let runs = runs(observed);
     // What there is to know about how it runs, for as long as it runs so.
     let delivered = || match observed.current().and_then(schedulers) {
         Some(warning) => format!("{runs}; {warning}"),
@@ -178,11 +174,26 @@ pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> 
     told
 }
 
+/// What runs, in words.
+fn runs(observed: &Observed) -> String {
+    let version = |revision: &Revision| revision.data.target.version.clone();
+    match (observed.unreadable(), observed.current().map(version)) {
+        (Some(unreadable), _) => format!("ControllerRevision {} can't be read", unreadable.name),
+        (None, Some(version)) if observed.is_stopped() => {
+            let why =
+                observed.drained().map(|drain| format!(", for it might not run on its schema ({})", drain.because));
+            format!("the site is down: {version} is stopped for a migration{}", why.unwrap_or_default())
+        }
+        (None, Some(version)) => format!("{version} runs"),
+        (None, None) if observed.is_stopped() => "the site is down: its pods are stopped for a migration".to_owned(),
+        (None, None) => "nothing was delivered yet".to_owned(),
+    }
+}
+
 /// The app sends scheduled e-mails from a scheduler inside of every pod.
 #[must_use]
 pub fn schedulers(revision: &Revision) -> Option<String> {
-    let of_app = |body: &&serde_json::Value| ObjectKind::of(body) == Some(ObjectKind::Deployment);
-    let pods = revision.data.manifests.iter().find(of_app).map_or(1, deployment_replicas);
+    let pods = pods_wanted(&revision.data.manifests);
     (pods > 1).then(|| {
         format!(
             "each of its {pods} pods runs the app's scheduler, so scheduled e-mails are sent {pods} times (values.replicaCount)"
@@ -231,6 +242,10 @@ fn available(observed: &Observed) -> Statement {
         (None, _) => Statement::new(types::AVAILABLE, Verdict::False, "NotDeployed", "there is no Deployment yet"),
         (Some(_), ready) if ready > 0 => {
             Statement::new(types::AVAILABLE, Verdict::True, "PodsReady", format!("{ready} of {wanted} pods are ready"))
+        }
+        (Some(live), _) if let Some(had) = drained_replicas(&live.body) => {
+            let pods = if had == 1 { "its pod is".to_owned() } else { format!("its {had} pods are") };
+            Statement::new(types::AVAILABLE, Verdict::False, "Drained", format!("{pods} stopped for a migration"))
         }
         (Some(_), _) => {
             Statement::new(types::AVAILABLE, Verdict::False, "NoPodReady", format!("0 of {wanted} pods are ready"))
@@ -310,6 +325,7 @@ fn candidate(revision: &Revision, situation: &Situation) -> CandidateStatus {
 fn resting_step(revision: &Revision) -> ReleaseStep {
     match &revision.progress {
         Progress::Pinned => ReleaseStep::Inspect,
+        Progress::Inspected { migrate: true, drain: Some(_), .. } => ReleaseStep::Drain,
         Progress::Inspected { migrate: true, .. } => ReleaseStep::Migrate,
         Progress::Inspected { .. } | Progress::Migrated { .. } | Progress::Delivered { .. } => ReleaseStep::RollOut,
         Progress::Failed { .. } | Progress::Returning { .. } => ReleaseStep::GoBack,

@@ -25,6 +25,10 @@ pub struct SchemaContract {
 pub struct NeededColumn {
     /// Whether the code itself may write NULL.
     pub nullable: bool,
+    /// Whether the code declares that the server fills the column when an insert leaves it out: a default, an identity, a
+    /// computed column. Contracts that were kept before this was asked say no, which proves less and breaks nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub filled_by_server: bool,
 }
 
 impl SchemaContract {

@@ -12,11 +12,13 @@ use crate::{Agent, Finished, support::cache};
 const APP: &str = r#"
 import os
 from types import SimpleNamespace
-from sqlalchemy import Column, Integer, MetaData, String, Table
+from sqlalchemy import Column, Computed, Identity, Integer, MetaData, String, Table
 
 db = SimpleNamespace(metadata=MetaData())
 Table("users", db.metadata, Column("id", Integer, primary_key=True), Column("email", String),
-      Column("name", String, nullable=False))
+      Column("name", String, nullable=False), Column("role", String, nullable=False, server_default="user"),
+      Column("number", Integer, Identity(), nullable=False), Column("twice", Integer, Computed("number * 2")),
+      Column("spoken", String, nullable=False, default="en"))
 Table("elsewhere", db.metadata, Column("id", Integer), schema="other")
 
 def create_app():
@@ -61,6 +63,10 @@ fn the_contract_is_one_frame_and_what_the_app_prints_goes_elsewhere() {
     assert_eq!(known, ["001_a", "002_b", "002_c"]);
     let nullable = |column: &str| parsed.tables["users"][column].nullable;
     assert_eq!((nullable("id"), nullable("email"), nullable("name")), (false, true, false));
+    let filled = |column: &str| parsed.tables["users"][column].filled_by_server;
+    assert_eq!((filled("role"), filled("number"), filled("twice")), (true, true, true));
+    assert_eq!((filled("name"), filled("email")), (false, false));
+    assert!(!filled("spoken"), "the code itself fills it: other code knows nothing of that");
 }
 
 #[test]

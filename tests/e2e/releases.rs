@@ -58,6 +58,7 @@ async fn survives(stage: Stage, bad: &str, reason: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_comes_up_from_one_object_and_follows_a_new_tag() {
     on_stage("happy", |stage| async move {
+        let witness = Witness::of(&stage);
         stage.publish("1.0.0").await;
         stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
         let first = delivered(&stage, "1.0.0").await;
@@ -68,19 +69,62 @@ async fn a_site_comes_up_from_one_object_and_follows_a_new_tag() {
         assert_eq!(second["current"]["revisions"], json!(["010_vat_numbers_and_holidays"]));
         assert_eq!(stage.sql(SITE, LEDGER), "2");
         assert_eq!(stage.sql(SITE, "select version_num from alembic_version"), "010_vat_numbers_and_holidays");
+        let served = witness.sites_at("migrate/2");
+        let old = first["current"]["digest"].as_str().unwrap();
+        assert!(
+            served.len() == 1 && served[0].ends_with(old),
+            "1.0.0 serves while an expansion is migrated: {served:?}"
+        );
     })
     .await;
 }
 
+/// The notes of events with this reason.
+fn told(stage: &Stage, reason: &str) -> Vec<String> {
+    let events = stage.kubectl(&["get", "events", "--no-headers", "--output=custom-columns=:reason,:message"]);
+    events.lines().filter_map(|line| line.strip_prefix(reason)).map(|note| note.trim().to_owned()).collect()
+}
+
+/// The Deployment asks for this many pods and says nothing of having been stopped.
+fn serves_again(stage: &Stage) {
+    let shown = "--output=jsonpath={.spec.replicas}{.metadata.annotations.timetracker\\.dev/drained-replicas}";
+    assert_eq!(stage.kubectl(&["get", "deployment", SITE, shown]), "1");
+    stage.ask(SITE, "/_ready").expect("the site answers");
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_contracting_version_is_delivered_with_its_migration() {
+async fn a_contracting_version_is_migrated_to_once_no_pod_of_the_old_one_is_left() {
     on_stage("contracting", |stage| async move {
+        let witness = Witness::of(&stage);
         stage.publish("1.1.0").await;
         stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
         delivered(&stage, "1.1.0").await;
         stage.publish("1.2.0").await;
         let status = delivered(&stage, "1.2.0").await;
         assert_eq!(status["current"]["revisions"], json!(["011_contact_names"]));
+        assert_eq!(witness.sites_at("migrate/2"), Vec::<String>::new(), "1.1.0 was stopped first");
+        let notes = told(&stage, "Draining");
+        assert!(notes.len() == 1 && notes[0].contains("missing columns: clients.contact"), "{notes:?}");
+        serves_again(&stage);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_for_a_migration_that_fails_cleanly_serves_again() {
+    on_stage("drained-back", |stage| async move {
+        let witness = Witness::of(&stage);
+        stage.publish("1.1.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        let old = delivered(&stage, "1.1.0").await["current"]["digest"].as_str().unwrap().to_owned();
+        let patch = json!({ "spec": { "migration": { "command": ["sh", "-c", "exit 3"] } } }).to_string();
+        stage.kubectl(&["patch", "timetrackerrelease", SITE, "--type=merge", "--patch", &patch]);
+        stage.publish("1.2.0").await;
+        let status = quarantined(&stage, "1.2.0", "1.1.0").await;
+        assert_eq!(condition(&status, "Quarantined")["reason"], "MigrationFailed", "{status:#}");
+        assert_eq!(witness.sites_at("migrate/2"), Vec::<String>::new(), "1.1.0 was stopped first");
+        assert_eq!(witness.pods_of(&old), 2, "and started once more");
+        serves_again(&stage);
     })
     .await;
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use tokio::task::JoinHandle;
@@ -23,10 +24,19 @@ type Seen = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 /// Per image the pods of sites that there were.
 type Sites = BTreeMap<String, BTreeSet<String>>;
 
+/// The pods of sites that there are, by uid, with their images; and per purpose the images of those that there were when
+/// its first pod came.
+#[derive(Default)]
+struct Together {
+    now: BTreeMap<String, String>,
+    at: BTreeMap<String, BTreeSet<String>>,
+}
+
 /// The watch; it ends with it.
 pub struct Witness {
     seen: Arc<Mutex<Seen>>,
     sites: Arc<Mutex<Sites>>,
+    together: Arc<Mutex<Together>>,
     watch: JoinHandle<()>,
 }
 
@@ -38,10 +48,17 @@ impl Witness {
         let writes = Arc::clone(&seen);
         let sites = Arc::new(Mutex::new(Sites::new()));
         let site_writes = Arc::clone(&sites);
+        let together = Arc::new(Mutex::new(Together::default()));
+        let together_writes = Arc::clone(&together);
         let watch = tokio::spawn(async move {
-            let mut events = watcher(pods, watcher::Config::default()).default_backoff().touched_objects().boxed();
+            let mut events = watcher(pods, watcher::Config::default()).default_backoff().boxed();
             while let Some(event) = events.next().await {
-                let Ok(pod) = event else { continue };
+                let (pod, exists) = match event {
+                    Ok(Event::Apply(pod) | Event::InitApply(pod)) => (pod, true),
+                    Ok(Event::Delete(pod)) => (pod, false),
+                    Ok(Event::Init | Event::InitDone) | Err(_) => continue,
+                };
+                together_writes.lock().unwrap().note(&pod, exists);
                 if pod.labels().get(COMPONENT_LABEL.0).is_some_and(|component| component == COMPONENT_LABEL.1) {
                     let image = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone()).unwrap();
                     site_writes.lock().unwrap().entry(image).or_default().insert(pod.uid().unwrap());
@@ -53,7 +70,14 @@ impl Witness {
                 pods.insert(pod.uid().unwrap());
             }
         });
-        Self { seen, sites, watch }
+        Self { seen, sites, together, watch }
+    }
+
+    /// The images of the pods of sites that existed, ending ones among them, when the first pod for this purpose came.
+    pub fn sites_at(&self, purpose: &str) -> Vec<String> {
+        let together = self.together.lock().unwrap();
+        let at = together.at.get(purpose).unwrap_or_else(|| panic!("no pod for {purpose}: {:?}", together.at));
+        at.iter().cloned().collect()
     }
 
     /// How many pods of sites ran the image of this digest.
@@ -72,6 +96,23 @@ impl Witness {
             }
         }
         seen.len()
+    }
+}
+
+impl Together {
+    fn note(&mut self, pod: &Pod, exists: bool) {
+        let uid = pod.uid().unwrap();
+        if pod.labels().get(COMPONENT_LABEL.0).is_some_and(|component| component == COMPONENT_LABEL.1) {
+            let image = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone()).unwrap();
+            if exists {
+                self.now.insert(uid, image);
+            } else {
+                self.now.remove(&uid);
+            }
+        } else if let Some(purpose) = PURPOSES.iter().find_map(|name| pod.annotations().get(*name)) {
+            let images = self.now.values().cloned().collect();
+            self.at.entry(purpose.clone()).or_insert(images);
+        }
     }
 }
 

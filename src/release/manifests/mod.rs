@@ -2,6 +2,7 @@
 
 mod app;
 mod database;
+mod drained;
 mod drift;
 mod environment;
 mod jobs;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 pub use app::{TEMPLATE_ANNOTATION, application, deployment_replicas, environment_of, template_hash};
 pub use database::{Generated, database, database_size, generated_secret, secret_state};
+pub use drained::{DRAINED_ANNOTATION, drained, drained_replicas, pods_wanted};
 pub use drift::{differs, hash_of, is_at_hash};
 pub(super) use jobs::CONTRACT_KEY;
 pub use jobs::{JobOrder, job, trust};
@@ -151,10 +153,16 @@ fn hashed<K>(object: &K) -> Result<Value, ManifestError>
 where
     K: Resource<DynamicType = ()> + Serialize,
 {
-    let mut body = Manifest::of(object)?.body;
+    Ok(rehashed(Manifest::of(object)?.body))
+}
+
+/// The same with the hash of itself instead of the one that it carried.
+fn rehashed(mut body: Value) -> Value {
+    let annotations = body.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+    annotations.map(|annotations| annotations.remove(HASH_ANNOTATION));
     let hash = Digest::of(body.to_string().as_bytes());
     annotate(&mut body, HASH_ANNOTATION, hash.short());
-    Ok(body)
+    body
 }
 
 fn annotate(body: &mut Value, key: &str, value: &str) {

@@ -33,7 +33,7 @@ pub(super) fn next(
     });
     let stuck = |reason, message: String| {
         let why = Failure { reason, message, step: ReleaseStep::GoBack, ..failure.clone() };
-        stop(observed, revision, why, rolled_out, now)
+        stop(observed, revision, why, rolled_out, observed.drained(), now)
     };
     let purpose = Purpose::InspectBack { revision: revision.number };
     let Some(previous) = previous else {
@@ -102,7 +102,7 @@ pub(super) fn returning(observed: &Observed, revision: &Revision, to: &str, fail
     let Some(previous) = observed.revisions.iter().find(|known| known.name == to) else {
         let message = format!("{}. ControllerRevision {to}, to go back to, is gone", failure.message);
         let why = Failure { reason: FailureReason::GoBackFailed, message, ..failure.clone() };
-        return stop(observed, revision, why, false, now);
+        return stop(observed, revision, why, false, None, now);
     };
     let version = &previous.data.target.version;
     match health(observed, previous, now) {
@@ -120,7 +120,7 @@ pub(super) fn returning(observed: &Observed, revision: &Revision, to: &str, fail
             let blames = failure.blames_digest;
             let step = ReleaseStep::GoBack;
             let why = failed(observed, revision, step, FailureReason::GoBackFailed, told, blames);
-            stop(observed, revision, why, false, now)
+            stop(observed, revision, why, false, None, now)
         }
     }
 }

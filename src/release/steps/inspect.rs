@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::attempts::Stage;
 use super::database::{self, NoContract, Reading};
-use super::{failure, record, refuse};
+use super::{drain, failure, record, refuse};
 use crate::api::release::ReleaseStep;
 use crate::release::decide::Step;
 use crate::release::observed::{Observed, Purpose};
@@ -24,7 +24,7 @@ pub(super) fn next(observed: &Observed, revision: &Revision, now: Timestamp) -> 
         Err(NoContract::Ever(message)) => {
             let step = ReleaseStep::Inspect;
             let why = failure(observed, revision, step, FailureReason::ContractUnreadable, message, true);
-            return refuse(revision, why, now);
+            return refuse(observed, revision, why, now);
         }
     };
     let purpose = Purpose::Inspect { revision: revision.number };
@@ -58,15 +58,16 @@ fn conclude(
             message.push_str(&format!(". Its migrations don't know {unknown}, so they can't mend that"));
         }
         let why = failure(observed, revision, ReleaseStep::Inspect, reason, message, blames);
-        return refuse(revision, why, now);
+        return refuse(observed, revision, why, now);
     }
+    let drain = migrate.then(|| drain::judge(observed, revision)).flatten();
     let message = if migrate {
         format!("the database is at {} and {version} needs {heads}", reading.revisions)
     } else {
         format!("the database has what {version} needs")
     };
     let situation = Situation::Preparing { step: ReleaseStep::Inspect, message };
-    record(revision, Progress::Inspected { from: reading.revisions, migrate }, situation)
+    record(revision, Progress::Inspected { from: reading.revisions, migrate, drain }, situation)
 }
 
 /// Whether the target is older than what was delivered last: its migrations know less than the database has.

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 
 use super::attempts::{self, Newest, Stage};
 use super::database::{self, NoContract};
-use super::{failure, record, refuse, stop};
+use super::{drain, failure, record, refuse, stop};
 use crate::agent::report::{DatabaseFailure, MigrationReport};
 use crate::api::names::Revisions;
 use crate::api::release::ReleaseStep;
 use crate::release::decide::{Effect, Step};
 use crate::release::observed::{JobView, Observed, Purpose};
-use crate::release::revision::{FailureReason, Progress, Revision};
+use crate::release::revision::{Drain, Failure, FailureReason, Progress, Revision};
 use crate::workload::read_report;
 
 /// How often a migration is tried.
@@ -32,14 +32,17 @@ pub(super) fn next(observed: &Observed, revision: &Revision, from: &Revisions, n
                 Err(NoContract::Ever(message)) => {
                     let step = ReleaseStep::Migrate;
                     let why = failure(observed, revision, step, FailureReason::ContractUnreadable, message, true);
-                    return refuse(revision, why, now);
+                    return refuse(observed, revision, why, now);
                 }
+            }
+            if let Some(step) = drain::wait(observed, revision, now) {
+                return step;
             }
             let situation = STAGE.progressing(format!("the database is migrated to {version} from {from}"));
             Step::stand(situation).with(Effect::Start(Box::new(order)))
         }
         Newest::Open(step) => step,
-        Newest::Lost(job, why) => retry(observed, revision, job, order, &why, now),
+        Newest::Lost(job, why) => retry(observed, revision, job, order, None, &why, now),
         Newest::Ended(job, end) => match read_report::<MigrationReport>(&end.message) {
             Ok(MigrationReport::Completed { from, to, bootstrap, .. }) => {
                 let note = bootstrap.map(|bootstrap| bootstrap.message);
@@ -48,14 +51,14 @@ pub(super) fn next(observed: &Observed, revision: &Revision, from: &Revisions, n
             }
             Ok(MigrationReport::Failed { failure, untouched, message, .. }) if failure.is_transient() => {
                 let why = if untouched == Some(false) { format!("{message} (the schema changed)") } else { message };
-                retry(observed, revision, job, order, &why, now)
+                retry(observed, revision, job, order, untouched, &why, now)
             }
             Ok(MigrationReport::Failed { failure, untouched, message, .. }) => {
                 failed(observed, revision, failure, untouched, &message, now)
             }
             Err(_) => {
                 let why = format!("it ended with exit code {} ({}) and no report", end.exit_code, end.reason);
-                retry(observed, revision, job, order, &why, now)
+                retry(observed, revision, job, order, None, &why, now)
             }
         },
     }
@@ -66,6 +69,7 @@ fn retry(
     revision: &Revision,
     last: &JobView,
     order: crate::release::manifests::JobOrder,
+    untouched: Option<bool>,
     why: &str,
     now: Timestamp,
 ) -> Step {
@@ -77,7 +81,10 @@ fn retry(
             revision.data.target.digest
         );
         let why = failure(observed, revision, STAGE.step, FailureReason::MigrationUnfinished, message, false);
-        return stop(observed, revision, why, false, now);
+        return give_up(observed, revision, why, untouched, now);
+    }
+    if let Some(step) = drain::wait(observed, revision, now) {
+        return step;
     }
     let situation =
         STAGE.hindered("MigrationRetried", format!("attempt {} at the migration proved nothing: {why}", last.attempt));
@@ -97,30 +104,38 @@ fn failed(
         let told = format!("the migration to {version} failed: {message}");
         let why = failure(observed, revision, STAGE.step, FailureReason::MigrationFailed, told, true);
         if untouched == Some(true) {
-            return refuse(revision, why, now);
+            return refuse(observed, revision, why, now);
         }
-        // What runs may no longer fit the schema: that is looked at next.
-        let situation = STAGE.progressing(why.message.clone());
-        return record(revision, Progress::Failed { failure: why, rolled_out: false, time: now }, situation);
+        return look(observed, revision, why, now);
     }
-    let (reason, told) = if class == DatabaseFailure::Ambiguous {
-        (
-            FailureReason::MigrationAmbiguous,
-            format!(
-                "the database is neither as before the migration to {version} nor done, and nothing was touched: \
-                 {message}. Bring it to one of both, then annotate with timetracker.dev/retry={}",
-                revision.data.target.digest
-            ),
-        )
-    } else {
-        (
-            FailureReason::DatabaseRefused,
-            format!(
-                "the migration to {version} can't be run: {message}. Then annotate with timetracker.dev/retry={}",
-                revision.data.target.digest
-            ),
-        )
-    };
-    let why = failure(observed, revision, STAGE.step, reason, told, false);
-    stop(observed, revision, why, false, now)
+    let digest = &revision.data.target.digest;
+    if class == DatabaseFailure::Ambiguous {
+        let told = format!(
+            "the database is neither as before the migration to {version} nor done, and nothing was touched: {message}. \
+             Bring it to one of both, then annotate with timetracker.dev/retry={digest}"
+        );
+        let why = failure(observed, revision, STAGE.step, FailureReason::MigrationAmbiguous, told, false);
+        return stop(observed, revision, why, false, observed.drained(), now);
+    }
+    let told = format!(
+        "the migration to {version} can't be run: {message}. Then annotate with timetracker.dev/retry={digest}"
+    );
+    let why = failure(observed, revision, STAGE.step, FailureReason::DatabaseRefused, told, false);
+    give_up(observed, revision, why, untouched, now)
+}
+
+/// What runs, or ran before it was stopped, may no longer fit the schema: that is looked at next.
+fn look(observed: &Observed, revision: &Revision, why: Failure, now: Timestamp) -> Step {
+    let situation = STAGE.progressing(why.message.clone());
+    let drain = observed.drained().map(Drain::in_doubt);
+    record(revision, Progress::Failed { failure: why, rolled_out: false, drain, time: now }, situation)
+}
+
+/// Stops until a person acts. What was stopped for the migration comes back meanwhile: at once where the schema is known
+/// to be as it was, else if its code can run on what is there.
+fn give_up(observed: &Observed, revision: &Revision, why: Failure, untouched: Option<bool>, now: Timestamp) -> Step {
+    match observed.drained() {
+        Some(drain) if untouched != Some(true) || drain.schema_in_doubt => look(observed, revision, why, now),
+        Some(_) | None => stop(observed, revision, why, false, None, now),
+    }
 }

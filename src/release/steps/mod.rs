@@ -2,6 +2,7 @@
 
 mod attempts;
 mod database;
+mod drain;
 mod go_back;
 mod inspect;
 mod migrate;
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use super::decide::{Effect, Step};
 use super::gates;
 use super::observed::{DEFAULT_INTERVAL, Observed, Purpose};
-use super::revision::{Failure, FailureReason, Progress, Revision, RevisionData};
+use super::revision::{Drain, Failure, FailureReason, Progress, Revision, RevisionData};
 use super::status::{Pending, Situation};
 use crate::api::release::{Outcome, ReleaseStep};
 
@@ -81,6 +82,9 @@ fn delivery(observed: &Observed, now: Timestamp) -> Step {
             None => proceed(observed, revision, now),
         };
     }
+    if let (Some(stopped), Wanted::Active(_) | Wanted::Unclear(_)) = (observed.drained_by(), &wanted) {
+        return look_back(observed, stopped, now);
+    }
     match wanted {
         Wanted::Unclear(situation) => Step::stand(situation),
         Wanted::Active(pending) => Step::stand(match &observed.release.spec.hold {
@@ -101,7 +105,7 @@ fn delivery(observed: &Observed, now: Timestamp) -> Step {
 fn proceed(observed: &Observed, revision: &Revision, now: Timestamp) -> Step {
     match &revision.progress {
         Progress::Pinned => inspect::next(observed, revision, now),
-        Progress::Inspected { migrate: true, from } => migrate::next(observed, revision, from, now),
+        Progress::Inspected { migrate: true, from, .. } => migrate::next(observed, revision, from, now),
         Progress::Inspected { .. } | Progress::Migrated { .. } => rollout::next(observed, revision, now),
         Progress::Failed { failure, rolled_out, .. } => go_back::next(observed, revision, failure, *rolled_out, now),
         Progress::Returning { to, failure, .. } => go_back::returning(observed, revision, to, failure, now),
@@ -166,21 +170,29 @@ fn replaced(observed: &Observed, revision: &Revision, wanted: &Wanted, now: Time
         Wanted::Active(_) => (&observed.active()?.data.content, true),
     };
     let same = content == &revision.data.content;
-    let superseded = |rolled_out, failure| Progress::Superseded { rolled_out, failure, time: now };
+    let drain = observed.drained().map(Drain::in_doubt);
+    let superseded =
+        |rolled_out, failure| Progress::Superseded { rolled_out, failure, drain: drain.clone(), time: now };
     match &revision.progress {
         Progress::Pinned => (!same).then(|| superseded(false, None)),
-        Progress::Inspected { migrate: true, .. } => {
+        Progress::Inspected { migrate: true, drain, .. } => {
             let started = !observed.attempts(&Purpose::Migrate { revision: revision.number }).is_empty();
-            (!same && !started).then(|| superseded(false, None))
+            match drain {
+                _ if same || started => None,
+                None => Some(superseded(false, None)),
+                // The site is stopped for it: a newer tag waits; only the specification calls it off.
+                Some(_) if pick::is_still_wanted(observed, revision) => None,
+                Some(drain) => Some(drain::end(observed, drain, withdrawal(observed, revision), true, now)),
+            }
         }
         Progress::Inspected { .. } | Progress::Migrated { .. } => {
             // A newer tag waits until this one is done; only the specification calls it off.
             if same || pick::is_still_wanted(observed, revision) {
                 return None;
             }
-            Some(if back_to_active { withdrawn(observed, revision, now) } else { superseded(true, None) })
+            Some(if back_to_active { withdrawn(observed, revision, true, now) } else { superseded(true, None) })
         }
-        Progress::Stuck { failure, rolled_out, generation, .. } => {
+        Progress::Stuck { failure, rolled_out, drain, generation, .. } => {
             let lifted = failure.is_lifted(&revision.data.target.digest, observed.retry_annotation());
             let answered = *generation != observed.generation() || lifted;
             let roll_forward =
@@ -188,8 +200,8 @@ fn replaced(observed: &Observed, revision: &Revision, wanted: &Wanted, now: Time
             if !answered && !roll_forward {
                 return None;
             }
-            Some(if *rolled_out && back_to_active && !same {
-                withdrawn(observed, revision, now)
+            Some(if (*rolled_out || drain.is_some()) && back_to_active && !same {
+                withdrawn(observed, revision, *rolled_out, now)
             } else {
                 superseded(*rolled_out, (!lifted).then(|| failure.clone()))
             })
@@ -203,15 +215,39 @@ fn replaced(observed: &Observed, revision: &Revision, wanted: &Wanted, now: Time
 }
 
 /// The specification went back to what ran before: whether that can run on the schema as it is, is checked first.
-fn withdrawn(observed: &Observed, revision: &Revision, now: Timestamp) -> Progress {
-    let failure = Failure {
+fn withdrawn(observed: &Observed, revision: &Revision, rolled_out: bool, now: Timestamp) -> Progress {
+    let drain = observed.drained().map(Drain::in_doubt);
+    Progress::Failed { failure: withdrawal(observed, revision), rolled_out, drain, time: now }
+}
+
+/// Nothing follows on a delivery for which the site is stopped: whether what ran before can run on the schema as it is.
+fn look_back(observed: &Observed, stopped: &Revision, now: Timestamp) -> Step {
+    let version = &stopped.data.target.version;
+    let failure = match stopped.progress.failure() {
+        // Not what was told then: that would grow with each look.
+        Some(failure) => {
+            Failure { message: format!("{version} was not delivered ({})", failure.reason.as_str()), ..failure.clone() }
+        }
+        None => withdrawal(observed, stopped),
+    };
+    let situation = Situation::Changing {
+        step: ReleaseStep::GoBack,
+        reason: super::status::step_reason(ReleaseStep::GoBack),
+        message: failure.message.clone(),
+    };
+    let drain = observed.drained().map(Drain::in_doubt);
+    record(stopped, Progress::Failed { failure, rolled_out: false, drain, time: now }, situation)
+}
+
+/// Why a delivery ends that the specification no longer wants.
+fn withdrawal(observed: &Observed, revision: &Revision) -> Failure {
+    Failure {
         reason: FailureReason::Withdrawn,
         message: format!("{} was called off by a change of the specification", revision.data.target.version),
         step: ReleaseStep::RollOut,
         blames_digest: false,
         retry_seen: observed.retry_annotation().map(ToOwned::to_owned),
-    };
-    Progress::Failed { failure, rolled_out: true, time: now }
+    }
 }
 
 /// Records how far a revision came, and stands there until that is seen.
@@ -245,15 +281,31 @@ fn failure(
     }
 }
 
-/// Ends a delivery before anything was changed.
-fn refuse(revision: &Revision, failure: Failure, now: Timestamp) -> Step {
+/// Ends a delivery that has left the schema as it was. What was stopped for it comes back.
+fn refuse(observed: &Observed, revision: &Revision, failure: Failure, now: Timestamp) -> Step {
     let situation = Situation::Preparing { step: failure.step, message: failure.message.clone() };
-    record(revision, Progress::Ended { outcome: Outcome::Refused, failure, time: now }, situation)
+    let progress = match observed.drained() {
+        None => Progress::Ended { outcome: Outcome::Refused, failure, time: now },
+        Some(drain) => drain::end(observed, drain, failure, true, now),
+    };
+    record(revision, progress, situation)
 }
 
-/// Stops a delivery until a person acts.
-fn stop(observed: &Observed, revision: &Revision, failure: Failure, rolled_out: bool, now: Timestamp) -> Step {
+/// Stops a delivery until a person acts. With `drain` the site stays down until then.
+fn stop(
+    observed: &Observed,
+    revision: &Revision,
+    mut failure: Failure,
+    rolled_out: bool,
+    drain: Option<&Drain>,
+    now: Timestamp,
+) -> Step {
+    if let Some(active) = observed.active().filter(|_| drain.is_some()) {
+        let version = &active.data.target.version;
+        failure.message.push_str(&format!(". Until then the site is down: the pods of {version} stay stopped"));
+    }
     let situation = Situation::Stalled { reason: failure.reason.as_str(), message: failure.message.clone() };
-    let progress = Progress::Stuck { failure, rolled_out, generation: observed.generation(), time: now };
+    let drain = drain.map(Drain::in_doubt);
+    let progress = Progress::Stuck { failure, rolled_out, drain, generation: observed.generation(), time: now };
     record(revision, progress, situation)
 }

@@ -26,7 +26,7 @@ pub fn is_satisfied(observed: &Observed) -> bool {
     let Some(current) = observed.current() else {
         return false;
     };
-    let stands = observed.active().is_some_and(|active| active.number == current.number);
+    let stands = observed.active().is_some_and(|active| active.number == current.number) && !observed.is_stopped();
     stands && is_allowed(observed, &current.data.target) && is_rendered(observed, current)
 }
 

@@ -93,8 +93,8 @@ pub(super) fn health(observed: &Observed, revision: &Revision, now: Timestamp) -
         return progressing(reason, message);
     }
     let template = template_hash(desired);
-    let pods: Vec<&AppPod> =
-        observed.pods.iter().filter(|pod| pod.content.as_deref() == template && !pod.terminating).collect();
+    let is_its = |pod: &&AppPod| pod.controlled && pod.content.as_deref() == template && pod.terminating.is_none();
+    let pods: Vec<&AppPod> = observed.pods.iter().filter(is_its).collect();
     if let Some((reason, message)) = pods.iter().find_map(|pod| hindrance(pod)) {
         return progressing(reason, message);
     }
@@ -199,7 +199,9 @@ mod tests {
             ready: false,
             restarts: 0,
             trouble: None,
-            terminating: false,
+            terminating: None,
+            over: false,
+            controlled: true,
         }
     }
 

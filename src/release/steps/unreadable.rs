@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::upkeep;
 use crate::release::decide::Step;
+use crate::release::manifests::drained_replicas;
 use crate::release::names::DIGEST_ANNOTATION;
 use crate::release::observed::{ObjectKind, Observed};
 use crate::release::revision::{PROGRESS_ANNOTATION, UnreadableRevision};
@@ -31,14 +32,20 @@ fn remedy(observed: &Observed, revision: &UnreadableRevision) -> String {
         return "Upgrade the operator to the version that wrote it".to_owned();
     };
     let key = DIGEST_ANNOTATION.replace('/', "~1");
-    let runs = observed
-        .object(ObjectKind::Deployment, &observed.name())
+    let live = observed.object(ObjectKind::Deployment, &observed.name());
+    let runs = live
         .and_then(|live| live.body.pointer(&format!("/spec/template/metadata/annotations/{key}")))
         .and_then(Value::as_str);
     let time = revision.created.unwrap_or_default();
     // Superseded: it is not gone on with, and what it rolled out stands until the next revision is delivered.
-    let progress =
+    let mut progress =
         json!({ "phase": "Superseded", "rolledOut": runs == Some(digest.as_str()), "time": time.to_string() });
+    // What was stopped for its migration stays so until the schema was looked at.
+    let is_stopped = live.is_some_and(|live| drained_replicas(&live.body).is_some());
+    if let (Some(progress), true) = (progress.as_object_mut(), is_stopped) {
+        let drain = json!({ "because": "it was stopped for a migration", "schemaInDoubt": true });
+        progress.insert("drain".to_owned(), drain);
+    }
     format!(
         "If a newer operator wrote it, upgrade this one; else have its version delivered anew by kubectl -n {} annotate --overwrite controllerrevision {} {PROGRESS_ANNOTATION}='{progress}'",
         observed.namespace(),

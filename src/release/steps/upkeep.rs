@@ -111,6 +111,7 @@ fn application(observed: &Observed) -> Vec<Effect> {
         .iter()
         .filter_map(|body| match key_of(body)?.kind {
             ObjectKind::PersistentVolumeClaim => claim(observed, body),
+            ObjectKind::Deployment if observed.drained().is_some() => heal(observed, manifests::drained(body)),
             ObjectKind::ServiceAccount
             | ObjectKind::Service
             | ObjectKind::Ingress
@@ -188,7 +189,7 @@ fn finished_jobs(observed: &Observed) -> Vec<Effect> {
 }
 
 fn old_revisions(observed: &Observed) -> Vec<Effect> {
-    let in_use: BTreeSet<i64> = [observed.current(), observed.active(), observed.in_progress()]
+    let in_use: BTreeSet<i64> = [observed.current(), observed.active(), observed.in_progress(), observed.drained_by()]
         .into_iter()
         .flatten()
         .map(|revision| revision.number)

@@ -33,7 +33,10 @@ fn schema(at: &str, columns: &[&str]) -> Schema {
 }
 
 fn code(columns: &[&str]) -> SchemaContract {
-    let columns = columns.iter().map(|name| ((*name).to_owned(), NeededColumn { nullable: true })).collect();
+    let columns = columns
+        .iter()
+        .map(|name| ((*name).to_owned(), NeededColumn { nullable: true, filled_by_server: false }))
+        .collect();
     SchemaContract { heads: revisions("b"), known: BTreeSet::new(), tables: [("users".to_owned(), columns)].into() }
 }
 

@@ -1,5 +1,8 @@
 //! What a cluster's own controllers and the Jobs' agents do, one step at a time.
 
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use timetracker_operator::agent::report::{
     ContractReport, ContractVerdict, DatabaseFailure, InspectReport, MigrationReport,
@@ -12,16 +15,20 @@ use timetracker_operator::schema::{NeededColumn, SchemaContract};
 use super::world::{Image, Migration, NAME, NAMESPACE, World};
 
 /// The history of migrations, of which every image knows a part.
-const HEADS: [&str; 4] = ["zero", "one", "two", "three"];
+const HEADS: [&str; 5] = ["zero", "one", "two", "three", "four"];
 
 pub fn revisions(head: Option<&str>) -> Revisions {
     head.iter().map(|head| head.parse::<Revision>().unwrap()).collect()
 }
 
+/// Each level has a table of its own. Code that can't run beyond a level reads a column that is gone there.
 pub fn contract_of(image: &Image) -> String {
-    let tables = (0..=image.needs)
-        .map(|level| (format!("table{level}"), [("id".to_owned(), NeededColumn { nullable: false })].into()))
-        .collect();
+    let column = NeededColumn { nullable: false, filled_by_server: false };
+    let mut tables: BTreeMap<String, BTreeMap<String, NeededColumn>> =
+        (0..=image.needs).map(|level| (format!("table{level}"), [("id".to_owned(), column)].into())).collect();
+    if image.tolerates < u32::MAX {
+        tables.get_mut("table0").unwrap().insert(format!("until{}", image.tolerates), column);
+    }
     let newest = HEADS.iter().position(|head| *head == image.head).unwrap();
     let known = HEADS[..=newest].iter().map(|head| head.parse().unwrap()).collect();
     serde_json::to_string(&SchemaContract { heads: revisions(Some(image.head)), known, tables }).unwrap()
@@ -198,10 +205,26 @@ impl World {
         if !found_done {
             match image.migration {
                 Migration::Fails => return failed(DatabaseFailure::CommandFailed, true),
+                Migration::Interrupted => return failed(DatabaseFailure::Interrupted, true),
+                Migration::Ambiguous => return failed(DatabaseFailure::Ambiguous, false),
+                Migration::Refused => {
+                    let report = MigrationReport::Failed {
+                        failure: DatabaseFailure::AccessDenied,
+                        revisions: None,
+                        untouched: None,
+                        message: "password refused".to_owned(),
+                    };
+                    return (serde_json::to_string(&report).unwrap(), false);
+                }
                 Migration::FailsHalfWay => return failed(DatabaseFailure::CommandFailed, false),
                 Migration::Swallows => {
                     self.database.head = Some(image.head);
                     return failed(DatabaseFailure::ContractBroken, false);
+                }
+                Migration::FailsAtTheEnd => {
+                    self.database.head = Some(image.head);
+                    self.database.level = image.needs;
+                    return failed(DatabaseFailure::CommandFailed, false);
                 }
                 Migration::Works => {
                     self.database.head = Some(image.head);
@@ -235,7 +258,9 @@ impl World {
         if matches!(purpose(&body), Some(Purpose::Migrate { .. })) {
             self.database.running -= 1;
             let digest: Digest = argument(&body, "--digest").parse().unwrap();
-            if let Some(image) = self.image_of(&digest).cloned().filter(|_| finished) {
+            // The next attempt would find that one done, and the end be another.
+            let counts = |image: &Image| finished && image.migration != Migration::FailsAtTheEnd;
+            if let Some(image) = self.image_of(&digest).cloned().filter(counts) {
                 self.migrated(&image);
             }
         }
@@ -250,10 +275,18 @@ impl World {
         let template = live["spec"]["template"].clone();
         let pods = live["spec"]["replicas"].as_i64().unwrap_or(1);
         let wanted = template["metadata"]["annotations"].clone();
-        let stands = self.get("Pod", "web").is_some_and(|pod| pod["metadata"]["annotations"] == wanted);
+        if pods == 0 {
+            self.end_site_pod(&pod_key);
+            live["status"] = json!({"observedGeneration": live["metadata"]["generation"]});
+            self.objects.insert(key, live);
+            return;
+        }
+        let stands = self.get("Pod", "web").is_some_and(|pod| {
+            pod["metadata"]["annotations"] == wanted && pod.pointer("/metadata/deletionTimestamp").is_none()
+        });
         if !stands {
             // Recreate: the old pod goes first.
-            if self.objects.remove(&pod_key).is_none() {
+            if !self.end_site_pod(&pod_key) {
                 let body = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
                     "name": "web", "namespace": NAMESPACE, "labels": template["metadata"]["labels"],
                     "annotations": wanted, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
@@ -289,6 +322,34 @@ impl World {
         live["status"] = json!({"observedGeneration": live["metadata"]["generation"], "replicas": pods,
             "updatedReplicas": pods, "readyReplicas": count, "availableReplicas": count});
         self.objects.insert(key, live);
+    }
+}
+
+impl World {
+    /// Ends the site's pod, which takes a while. Whether there is (still) one.
+    fn end_site_pod(&mut self, key: &(String, String)) -> bool {
+        let by = self.now.checked_add(SignedDuration::from_secs(25)).unwrap();
+        let (now, sticks) = (self.now, self.pods_stick);
+        let Some(pod) = self.objects.get_mut(key) else { return false };
+        let asked = pod.pointer("/metadata/deletionTimestamp").and_then(Value::as_str).map(str::to_owned);
+        match asked.and_then(|asked| asked.parse::<jiff::Timestamp>().ok()) {
+            None => pod["metadata"]["deletionTimestamp"] = json!(by.to_string()),
+            Some(by) if now >= by && !sticks => {
+                self.objects.remove(key);
+            }
+            Some(_) => {}
+        }
+        true
+    }
+
+    /// Nothing that can't run on the new schema runs when its migration is ordered.
+    pub fn nothing_breaks_by(&self, job: &Value) {
+        let Some(Purpose::Migrate { .. }) = purpose(job) else { return };
+        let Some(pod) = self.get("Pod", "web") else { return };
+        let old: Digest = pod["metadata"]["annotations"][names::DIGEST_ANNOTATION].as_str().unwrap().parse().unwrap();
+        let new: Digest = argument(job, "--digest").parse().unwrap();
+        let (old, new) = (self.image_of(&old).unwrap(), self.image_of(&new).unwrap());
+        assert!(new.needs <= old.tolerates, "{} is migrated while a pod of {} exists", new.digest, old.digest);
     }
 }
 

@@ -54,9 +54,13 @@ enum Scenario {
     MigrationFails,
     MigrationHalfWay,
     Swallowed,
+    Contracting,
+    ContractingFails,
+    ContractingHalfWay,
+    ContractingFailsAtTheEnd,
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 12] = [
     Scenario::First,
     Scenario::Additive,
     Scenario::ImageOnly,
@@ -65,11 +69,23 @@ const SCENARIOS: [Scenario; 8] = [
     Scenario::MigrationFails,
     Scenario::MigrationHalfWay,
     Scenario::Swallowed,
+    Scenario::Contracting,
+    Scenario::ContractingFails,
+    Scenario::ContractingHalfWay,
+    Scenario::ContractingFailsAtTheEnd,
 ];
 
 fn start(scenario: Scenario) -> World {
     let mut world = World::new(range());
-    let tolerates = if matches!(scenario, Scenario::BrokenContracting) { 1 } else { u32::MAX };
+    let contracts = matches!(
+        scenario,
+        Scenario::BrokenContracting
+            | Scenario::Contracting
+            | Scenario::ContractingFails
+            | Scenario::ContractingHalfWay
+            | Scenario::ContractingFailsAtTheEnd
+    );
+    let tolerates = if contracts { 1 } else { u32::MAX };
     world.push("5.1.0", Image { tolerates, ..image("5.1.0", "one", 1) });
     if matches!(scenario, Scenario::First) {
         return world;
@@ -79,11 +95,14 @@ fn start(scenario: Scenario) -> World {
     world.push(
         "5.2.0",
         match scenario {
-            Scenario::First | Scenario::Additive => next,
+            Scenario::First | Scenario::Additive | Scenario::Contracting => next,
             Scenario::ImageOnly => image("5.2.0", "one", 1),
             Scenario::Broken | Scenario::BrokenContracting => Image { serves: false, ..next },
-            Scenario::MigrationFails => Image { migration: Migration::Fails, ..next },
-            Scenario::MigrationHalfWay => Image { migration: Migration::FailsHalfWay, ..next },
+            Scenario::MigrationFails | Scenario::ContractingFails => Image { migration: Migration::Fails, ..next },
+            Scenario::MigrationHalfWay | Scenario::ContractingHalfWay => {
+                Image { migration: Migration::FailsHalfWay, ..next }
+            }
+            Scenario::ContractingFailsAtTheEnd => Image { migration: Migration::FailsAtTheEnd, ..next },
             Scenario::Swallowed => Image { migration: Migration::Swallows, ..next },
         },
     );
@@ -95,6 +114,7 @@ fn start(scenario: Scenario) -> World {
 struct End {
     current: Option<String>,
     deployed: Option<Digest>,
+    replicas: Option<i64>,
     conditions: Vec<(String, String)>,
     database: (Option<&'static str>, u32),
     migrations: Vec<(Digest, u32)>,
@@ -120,6 +140,7 @@ fn end(world: &World) -> End {
     End {
         current: current(world),
         deployed: deployed(world),
+        replicas: world.get("Deployment", "site").and_then(|live| live["spec"]["replicas"].as_i64()),
         conditions: ["Ready", "Stalled", "Reconciling", "Available", "Quarantined", "UpdatePending"]
             .map(|kind| condition(world, kind))
             .to_vec(),
@@ -213,7 +234,7 @@ static CALM: LazyLock<Vec<(World, End)>> = LazyLock::new(|| {
 });
 
 /// As many as fit beside the other tests; more with `PROPTEST_CASES`.
-fn cases() -> u32 {
+pub fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
 }
 
@@ -260,7 +281,7 @@ fn crashes(which: usize) -> usize {
 }
 
 #[rstest]
-fn a_crash_before_and_after_every_write_changes_nothing(#[values(0, 1, 2, 3, 4, 5, 6, 7)] which: usize) {
+fn a_crash_before_and_after_every_write_changes_nothing(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)] which: usize) {
     let interleavings = crashes(which);
     println!("{:?}: {interleavings} interleavings", SCENARIOS[which]);
     assert!(interleavings > 10, "only {interleavings}");

@@ -3,6 +3,7 @@
 mod bad_input;
 mod controllers;
 mod deliveries;
+mod draining;
 mod interleavings;
 mod status_table;
 mod unreadable;

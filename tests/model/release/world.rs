@@ -40,6 +40,14 @@ pub enum Migration {
     Fails,
     /// Exit code other than 0, half of it committed; old code still runs.
     FailsHalfWay,
+    /// Exit code other than 0 after all of it was committed, which the next attempt finds done.
+    FailsAtTheEnd,
+    /// Told to stop each time, with nothing done.
+    Interrupted,
+    /// The server lets nobody in who migrates; nothing is known of the schema.
+    Refused,
+    /// The agent finds neither what was before nor what should be.
+    Ambiguous,
     /// Exit code 0, and nothing done but the revision.
     Swallows,
 }
@@ -63,6 +71,8 @@ pub struct World {
     pub images: BTreeMap<Tag, Image>,
     pub registry_down: bool,
     pub full_node: bool,
+    /// Pods of the site that are deleted stay, as on a node that is lost.
+    pub pods_stick: bool,
     pub logs: BTreeMap<String, String>,
     pub created: BTreeMap<(String, String), u32>,
     serial: u64,
@@ -84,6 +94,7 @@ impl World {
             images: BTreeMap::new(),
             registry_down: false,
             full_node: false,
+            pods_stick: false,
             logs: BTreeMap::new(),
             created: BTreeMap::new(),
             serial: 0,
@@ -237,6 +248,9 @@ impl World {
                     };
                     return if same { Ok(()) } else { Err(Refused::Foreign) };
                 }
+                if key.0 == "Job" {
+                    self.nothing_breaks_by(&manifest.body);
+                }
                 self.insert(key, manifest.body.clone());
                 Ok(())
             }
@@ -247,6 +261,7 @@ impl World {
                     return Ok(());
                 };
                 let before = live["spec"].clone();
+                give_up_annotations(&mut live, &manifest.body);
                 overlay(&mut live, &manifest.body);
                 if live["spec"] != before {
                     live["metadata"]["generation"] = json!(live["metadata"]["generation"].as_i64().unwrap() + 1);
@@ -312,6 +327,14 @@ fn owner(body: &Value) -> Option<&str> {
 
 fn hash(body: &Value) -> Option<&str> {
     body.get("metadata")?.get("annotations")?.get(HASH_ANNOTATION)?.as_str()
+}
+
+/// What was applied and no longer is goes.
+fn give_up_annotations(live: &mut Value, applied: &Value) {
+    let wanted = applied.pointer("/metadata/annotations").cloned().unwrap_or_default();
+    if let Some(annotations) = live.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, _| !key.starts_with("timetracker.dev/") || wanted.get(key).is_some());
+    }
 }
 
 fn overlay(live: &mut Value, above: &Value) {
