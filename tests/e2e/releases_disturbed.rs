@@ -153,6 +153,62 @@ async fn an_operator_killed_in_each_phase_goes_on_and_migrates_once() {
     .await;
 }
 
+/// A pod with the labels of the site's that nobody of ours made, as one that was orphaned.
+fn stray_pod() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "stray", "labels": {
+            "app.kubernetes.io/managed-by": "timetracker-operator", "app.kubernetes.io/instance": SITE,
+            "app.kubernetes.io/component": "app",
+        } },
+        "spec": { "terminationGracePeriodSeconds": 1, "containers": [{
+            "name": "stray", "image": "docker.io/library/postgres:16",
+            "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 3600 & wait"],
+        }] },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_pod_with_the_site_s_labels_is_left_nothing_is_migrated_whatever_happens_to_operator_and_status() {
+    on_stage("stray", |stage| async move {
+        let witness = Witness::of(&stage);
+        stage.publish("1.1.0").await;
+        stage.create("TimeTrackerRelease", SITE, release(&stage)).await;
+        delivered(&stage, "1.1.0").await;
+        stage.apply(&stray_pod());
+        stage.kubectl(&["wait", "pod/stray", "--for=condition=Ready", "--timeout=60s"]);
+        stage.publish("1.2.0").await;
+        let waits = |status: &Value| {
+            let reconciling = condition(status, "Reconciling");
+            reconciling["reason"] == "StrayPod" && condition(status, "Available")["reason"] == "Drained"
+        };
+        for disturbance in 0..3 {
+            let told = status(&stage, "TimeTrackerRelease", SITE, "the stray pod to be told", DELIVERY, waits).await;
+            assert_eq!(told["candidate"]["step"], "Drain", "{told:#}");
+            let ready = condition(&told, "Ready");
+            assert!(ready["message"].as_str().unwrap().starts_with("pod stray has the labels"), "{ready:#}");
+            assert!(ready["status"] == "Unknown" && told["current"]["version"] == "1.1.0", "{told:#}");
+            match disturbance {
+                0 => kill_operator().await,
+                1 => delete_status(&stage, "timetrackerrelease", SITE),
+                _ => {
+                    stage.kubectl(&["scale", "deployment", SITE, "--replicas=2"]);
+                }
+            }
+        }
+        until("the site to be stopped again", 60, || {
+            stage.kubectl(&["get", "deployment", SITE, "--output=jsonpath={.spec.replicas}"]) == "0"
+        })
+        .await;
+        assert!(!witness.saw("migrate/2"), "nothing is migrated while it is there");
+        stage.kubectl(&["delete", "pod", "stray"]);
+        delivered(&stage, "1.2.0").await;
+        assert_eq!(witness.sites_at("migrate/2"), Vec::<String>::new());
+        stage.ask(SITE, "/_ready").expect("the site answers");
+    })
+    .await;
+}
+
 /// Everything in the namespace that Kubernetes did not put there itself.
 fn left(stage: &Stage) -> BTreeSet<String> {
     let kinds = "deployments,replicasets,statefulsets,jobs,pods,services,endpointslices,configmaps,controllerrevisions,\

@@ -86,6 +86,11 @@ impl Witness {
         sites.iter().filter(|(image, _)| image.ends_with(digest)).map(|(_, pods)| pods.len()).sum()
     }
 
+    /// Whether there was a pod for this purpose.
+    pub fn saw(&self, purpose: &str) -> bool {
+        self.together.lock().unwrap().at.contains_key(purpose)
+    }
+
     /// Each Job had one pod, and each of these purposes (by the begin of their names) one Job; returns how many.
     pub fn saw_each_once(&self) -> usize {
         let seen = self.seen.lock().unwrap();
