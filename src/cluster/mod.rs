@@ -19,7 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 
 pub use act::ActError;
 pub use client::{ConnectError, connect};
-pub use lean::Lean;
+pub use lean::{Lean, MANAGED_FIELDS, ManagedFields, Omission, Omit, Omitted};
 pub use lease::{Keeper, Leadership, TERM};
 pub use liveness::{WATCH_SECONDS, WatchMonitor};
 pub use read::ReadError;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::{Cluster, Lean};
+use super::{Cluster, Lean, ManagedFields, Omission};
 
 /// How long one read may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,7 +61,7 @@ struct Items<K> {
 }
 
 /// The objects of a list.
-fn bare<K: Clone>(list: ObjectList<Lean<K>>) -> Vec<K> {
+fn bare<K: Clone, O: Omission>(list: ObjectList<Lean<K, O>>) -> Vec<K> {
     list.items.into_iter().map(|lean| lean.0).collect()
 }
 
@@ -120,7 +120,18 @@ impl Cluster {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
-        let api: Api<Lean<K>> = Api::namespaced(self.client.clone(), namespace);
+        self.list_lean::<K, ManagedFields>(namespace, labels).await
+    }
+
+    /// The same without the fields of `O`.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer.
+    pub async fn list_lean<K, O: Omission>(&self, namespace: &str, labels: &str) -> Result<Vec<K>, ReadError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<Lean<K, O>> = Api::namespaced(self.client.clone(), namespace);
         let what = format!("{} {namespace}/[{labels}]", K::plural(&()));
         let parameters = ListParams::default().labels(labels);
         Ok(bare(self.bounded(what, api.list(&parameters)).await?))
@@ -178,15 +189,15 @@ impl Cluster {
         Ok(found)
     }
 
-    /// All objects with these labels in all namespaces as the API server has them now.
+    /// All objects with these labels in all namespaces as the API server has them now, without the fields of `O`.
     ///
     /// # Errors
     /// When the API server refuses or does not answer.
-    pub async fn list_everywhere<K>(&self, labels: &str) -> Result<Vec<K>, ReadError>
+    pub async fn list_everywhere<K, O: Omission>(&self, labels: &str) -> Result<Vec<K>, ReadError>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
-        let api: Api<Lean<K>> = Api::all(self.client.clone());
+        let api: Api<Lean<K, O>> = Api::all(self.client.clone());
         let what = format!("{} of all namespaces/[{labels}]", K::plural(&()));
         let parameters = ListParams::default().labels(labels);
         Ok(bare(self.bounded(what, api.list(&parameters)).await?))

@@ -25,9 +25,10 @@ use tracing::{info, warn};
 use crate::api::pipeline::Pipeline;
 use crate::api::release::TimeTrackerRelease;
 use crate::api::run::PipelineRun;
-use crate::cluster::{Cluster, Keeper, Lean, WatchMonitor, connect};
+use crate::cluster::{Cluster, Keeper, WatchMonitor, connect};
 use crate::config::{Configuration, ConfigurationError};
 use crate::http::{Health, HttpError, serve_operator};
+use crate::pipelines::outline::{LeanJob, LeanPod};
 use crate::pipelines::{self, RunError, Runs, significance};
 use crate::registry::{Registry, RegistryConfig, Scanner};
 use crate::release::{self, ReleaseError, Releases};
@@ -280,19 +281,18 @@ async fn run_controller(shared: Shared, shared_by_runs: Arc<Runs>, namespace: Op
     let runs = controller.store();
     let waiting = controller.store();
     macro_rules! watch_children {
-        ($($kind:ty: $significance:path, $passing:expr);*) => {$(
-            let events = watcher(api_in::<Lean<$kind>>(&client, namespace), watched(Some(pipelines::CHILD_SELECTOR)));
-            let changes = significant(events, |child: &Lean<$kind>| $significance(&child.0).map(|text| digest(&text)));
-            let passing: fn(&$kind) -> bool = $passing;
-            let changes = unless_passing(changes, move |child: &Lean<$kind>| passing(&child.0));
+        ($($lean:ty: $significance:path, $passing:expr);*) => {$(
+            let events = watcher(api_in::<$lean>(&client, namespace), watched(Some(pipelines::CHILD_SELECTOR)));
+            let changes = significant(events, |child: &$lean| $significance(&child.0).map(|text| digest(&text)));
+            let changes = unless_passing(changes, |child: &$lean| $passing(&child.0));
             controller = controller.watches_stream(changes, |child| {
                 owner_by_label::<PipelineRun, _>(&child, pipelines::names::RUN_LABEL)
             });
         )*};
     }
     watch_children!(
-        Job: significance::of_job, |_| false;
-        Pod: significance::of_pod, significance::is_passing
+        LeanJob: significance::of_job, |_: &Job| false;
+        LeanPod: significance::of_pod, significance::is_passing
     );
     // A run may be applied before its pipeline: the pipeline's arrival wakes the runs that name it. Only metadata is
     // watched: a pipeline that can't be decoded must not end the watch of all others.

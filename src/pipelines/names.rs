@@ -133,6 +133,18 @@ pub fn run_selector(run: &str) -> String {
     format!("app.kubernetes.io/managed-by={MANAGED_BY},{RUN_LABEL}={run}")
 }
 
+/// Above so many Jobs all pods are asked for: the selector would be longer than what it saves.
+const MAX_JOBS_SELECTED: usize = 32;
+
+/// Selects the pods of these Jobs of a run, and more than those when they are many.
+pub fn pods_selector(run: &str, jobs: impl ExactSizeIterator<Item = String>) -> String {
+    let all = run_selector(run);
+    if jobs.len() > MAX_JOBS_SELECTED {
+        return all;
+    }
+    format!("{all},batch.kubernetes.io/job-name in ({})", jobs.collect::<Vec<_>>().join(","))
+}
+
 /// Selects the children of all runs: what the controller watches.
 pub const CHILD_SELECTOR: &str = "app.kubernetes.io/managed-by=timetracker-operator,timetracker.dev/run";
 

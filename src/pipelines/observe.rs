@@ -16,6 +16,7 @@ use super::concurrency::Rival;
 use super::definition::Definition;
 use super::environments::flight::Flight;
 use super::history::Finished;
+use super::outline::{OfJob, OfPod};
 use super::queue::{Queue, Waiting, takes_room};
 use super::reuse::Reused;
 use super::settings::Settings;
@@ -25,6 +26,7 @@ use crate::api::pipeline::Pipeline;
 use crate::api::run::PipelineRun;
 use crate::api::source::SourceRepository;
 use crate::cluster::{Cluster, ReadError, patience_left};
+use crate::workload::job_is_finished;
 
 /// The world around one run.
 ///
@@ -42,7 +44,7 @@ pub struct Observed {
     pub revision: Option<ControllerRevision>,
     /// The Jobs that the run controls.
     pub jobs: Vec<Job>,
-    /// The pods of those Jobs.
+    /// The pods of those Jobs that are not told by [`is_told`].
     pub pods: Vec<Pod>,
     /// What pods that don't start lack, by the pods' names.
     pub lacking: BTreeMap<String, String>,
@@ -138,7 +140,7 @@ impl Observed {
         let own = self.run.metadata.uid.clone().unwrap_or_default();
         let mut flights = Vec::new();
         for key in environments {
-            let jobs = cluster.list::<Job>(namespace, &names::environment_selector(key)).await?;
+            let jobs = cluster.list_lean::<Job, OfJob>(namespace, &names::environment_selector(key)).await?;
             for flight in Flight::among(&jobs, &own) {
                 let run = cluster.get::<PipelineRun>(namespace, &flight.run).await?;
                 if flight.goes_on(run.as_ref()) {
@@ -283,15 +285,27 @@ impl Observed {
         Ok(())
     }
 
+    /// Only of Jobs of which not everything is known: in the course of a long run they become few.
+    async fn read_pods(&mut self, cluster: &Cluster, namespace: &str, name: &str) -> Result<(), ReadError> {
+        let open: Vec<&Job> = self.jobs.iter().filter(|job| !is_told(job)).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let selector = names::pods_selector(name, open.iter().map(|job| job.name_any()));
+        let mut pods = cluster.list_lean::<Pod, OfPod>(namespace, &selector).await?;
+        let uids: Vec<&str> = open.iter().filter_map(|job| job.metadata.uid.as_deref()).collect();
+        pods.retain(|pod| uids.iter().any(|uid| is_owned(&pod.metadata, uid)));
+        self.pods = pods;
+        Ok(())
+    }
+
     /// Jobs before pods: the order that makes the absence of a pod mean something.
     async fn read_children(&mut self, cluster: &Cluster, namespace: &str, name: &str) -> Result<(), ReadError> {
         let selector = names::run_selector(name);
         let uid = self.run.metadata.uid.clone().unwrap_or_default();
-        self.jobs = cluster.list::<Job>(namespace, &selector).await?;
+        self.jobs = cluster.list_lean::<Job, OfJob>(namespace, &selector).await?;
         self.jobs.retain(|job| is_owned(&job.metadata, &uid));
-        let jobs: Vec<String> = self.jobs.iter().filter_map(|job| job.metadata.uid.clone()).collect();
-        self.pods = cluster.list::<Pod>(namespace, &selector).await?;
-        self.pods.retain(|pod| jobs.iter().any(|job| is_owned(&pod.metadata, job)));
+        self.read_pods(cluster, namespace, name).await?;
         let definition = self.revision.as_ref().and_then(|revision| Definition::read(revision).ok());
         let claims = definition.is_none_or(|definition| {
             let pipeline = definition.pipeline;
@@ -303,6 +317,12 @@ impl Observed {
         }
         Ok(())
     }
+}
+
+/// Whether the Job's pod can tell nothing more: its result is written down, and no container of it runs.
+#[must_use]
+pub fn is_told(job: &Job) -> bool {
+    job.annotations().contains_key(names::RESULT_ANNOTATION) && job_is_finished(job)
 }
 
 /// Whether the pod has a node, and none of its containers has been made yet.
@@ -322,12 +342,14 @@ fn is_owned(metadata: &ObjectMeta, uid: &str) -> bool {
 async fn queue(cluster: &Cluster, settings: &Settings) -> Result<Queue, ReadError> {
     let (mut jobs, mut runs): (Vec<Job>, Vec<DeserializeGuard<PipelineRun>>) = (Vec::new(), Vec::new());
     if settings.watch_namespaces.is_empty() {
-        (jobs, runs) =
-            try_join!(cluster.list_everywhere(names::BUSY_SELECTOR), cluster.list_guarded(None, names::WAITING_LABEL))?;
+        (jobs, runs) = try_join!(
+            cluster.list_everywhere::<Job, OfJob>(names::BUSY_SELECTOR),
+            cluster.list_guarded(None, names::WAITING_LABEL)
+        )?;
     }
     for namespace in &settings.watch_namespaces {
         let (here, waiting) = try_join!(
-            cluster.list::<Job>(namespace, names::BUSY_SELECTOR),
+            cluster.list_lean::<Job, OfJob>(namespace, names::BUSY_SELECTOR),
             cluster.list_guarded(Some(namespace), names::WAITING_LABEL)
         )?;
         jobs.extend(here);

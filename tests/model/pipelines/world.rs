@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Value, json};
 use timetracker_operator::api::names::Digest;
 use timetracker_operator::api::run::{PipelineRun, RunStatus};
 use timetracker_operator::cluster::{Target, Write};
+use timetracker_operator::pipelines::outline::{LeanJob, LeanPod};
 use timetracker_operator::pipelines::{
-    Effect, Finished, Flight, Mark, Observed, Queue, Reused, Rival, Settings, Waiting, decide, names, revision_wanted,
-    status_patch, takes_room,
+    Effect, Finished, Flight, Mark, Observed, Queue, Reused, Rival, Settings, Waiting, decide, is_told, names,
+    revision_wanted, status_patch, takes_room,
 };
 use timetracker_operator::plan::Plan;
 
@@ -189,9 +191,13 @@ impl World {
         let all = |kind: &str| -> Vec<Value> { self.store.of_kind(kind).cloned().collect() };
         let jobs: Vec<_> =
             all("Job").into_iter().filter(|job| job["metadata"]["ownerReferences"][0]["uid"] == uid.as_str()).collect();
-        let controlled =
-            |pod: &Value| jobs.iter().any(|job| job["metadata"]["uid"] == pod["metadata"]["ownerReferences"][0]["uid"]);
-        let pods = all("Pod").into_iter().filter(controlled).map(|pod| serde_json::from_value(pod).unwrap()).collect();
+        let jobs = typed_jobs(jobs);
+        let open: Vec<&Job> = jobs.iter().filter(|job| !is_told(job)).collect();
+        let controlled = |pod: &Value| {
+            open.iter().any(|job| job.metadata.uid.as_deref() == pod["metadata"]["ownerReferences"][0]["uid"].as_str())
+        };
+        let outline = |pod| serde_json::from_value::<LeanPod>(pod).unwrap().0;
+        let pods = all("Pod").into_iter().filter(controlled).map(outline).collect();
         let typed =
             |values: Vec<Value>| values.into_iter().map(|value| serde_json::from_value(value).unwrap()).collect();
         let mut observed = Observed {
@@ -201,7 +207,7 @@ impl World {
                 .get("SourceRepository", "r")
                 .map(|found| serde_json::from_value(found.clone()).unwrap()),
             revision: None,
-            jobs: typed_jobs(jobs),
+            jobs,
             pods,
             lacking: BTreeMap::new(),
             unmade: BTreeMap::new(),
@@ -559,8 +565,8 @@ impl World {
     }
 }
 
-fn typed_jobs(jobs: Vec<Value>) -> Vec<k8s_openapi::api::batch::v1::Job> {
-    jobs.into_iter().map(|job| serde_json::from_value(job).unwrap()).collect()
+fn typed_jobs(jobs: Vec<Value>) -> Vec<Job> {
+    jobs.into_iter().map(|job| serde_json::from_value::<LeanJob>(job).unwrap().0).collect()
 }
 
 fn is_terminal(pod: &Value) -> bool {
