@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams, ObjectList};
-use kube::core::{DeserializeGuard, Request};
+use kube::core::{DeserializeGuard, ObjectMeta, Request};
 use kube::{Api, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -99,17 +99,17 @@ impl Cluster {
         Ok(read.map(|lean| lean.0))
     }
 
-    /// Whether there is such an object. Only its metadata is read.
+    /// The object's metadata as the API server has it now.
     ///
     /// # Errors
-    /// When the API server refuses or does not answer.
-    pub async fn exists<K>(&self, namespace: &str, name: &str) -> Result<bool, ReadError>
+    /// When the API server refuses or does not answer. An object that does not exist is `None`.
+    pub async fn metadata<K>(&self, namespace: &str, name: &str) -> Result<Option<ObjectMeta>, ReadError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let what = format!("metadata of {} {namespace}/{name}", K::kind(&()));
-        Ok(self.bounded(what, api.get_metadata_opt(name)).await?.is_some())
+        Ok(self.bounded(what, api.get_metadata_opt(name)).await?.map(|found| found.metadata))
     }
 
     /// All objects with these labels as the API server has them now.

@@ -88,8 +88,8 @@ impl Cluster {
     pub async fn missing_reference(&self, namespace: &str, pod: &Pod) -> Result<Option<String>, ReadError> {
         for reference in pod.spec.iter().flat_map(references) {
             let is_there = match reference.kind {
-                Kind::Secret => self.exists::<Secret>(namespace, &reference.name).await?,
-                Kind::ConfigMap => self.exists::<ConfigMap>(namespace, &reference.name).await?,
+                Kind::Secret => self.metadata::<Secret>(namespace, &reference.name).await?.is_some(),
+                Kind::ConfigMap => self.metadata::<ConfigMap>(namespace, &reference.name).await?.is_some(),
             };
             if !is_there {
                 let kind = reference.kind.as_str();

@@ -321,8 +321,8 @@ fn start(
 ) -> RunPlan {
     let run = context(observed, definition, accepted, None, settings);
     let mut effects = Vec::new();
-    if let Some(trust) = surroundings::trust(run.namespace, settings)
-        && surroundings::content(&trust.metadata) != observed.trust.as_deref()
+    if !surroundings::is_trusted(observed.trust.as_deref(), settings)
+        && let Some(trust) = surroundings::trust(run.namespace, settings)
     {
         effects.push(Effect::Trust(Box::new(trust)));
     }

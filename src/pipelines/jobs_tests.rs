@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
 use super::super::definition::{Definition, Source};
+use super::super::settings::TrustedCa;
 use super::*;
 use crate::config::Artifacts;
 
@@ -275,7 +276,7 @@ fn a_pull_requests_pod_has_no_account_no_claims_and_no_secret_volumes() {
 
 #[test]
 fn the_trusted_authorities_reach_every_tool() {
-    let settings = Settings { trusted_ca: Some("pem".to_owned()), ..Settings::default() };
+    let settings = Settings { trusted_ca: Some(TrustedCa::of("pem".to_owned())), ..Settings::default() };
     let pipeline = json!({"jobs": [{"name": "a", "image": "x", "run": "true"}]});
     let made = made(pipeline, json!({"pipelineRef": {"name": "p"}}), &settings);
     for name in ["SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"] {

@@ -249,10 +249,10 @@ impl Observed {
     }
 
     async fn read_surroundings(&mut self, cluster: &Cluster, namespace: &str) -> Result<(), ReadError> {
-        let trust: Option<ConfigMap> = cluster.get(namespace, names::TRUST_CONFIG_MAP).await?;
-        let policy: Option<NetworkPolicy> = cluster.get(namespace, names::NETWORK_POLICY).await?;
-        self.trust = trust.and_then(|found| surroundings::content(&found.metadata).map(str::to_owned));
-        self.policy = policy.and_then(|found| surroundings::content(&found.metadata).map(str::to_owned));
+        let trust = cluster.metadata::<ConfigMap>(namespace, names::TRUST_CONFIG_MAP).await?;
+        let policy = cluster.metadata::<NetworkPolicy>(namespace, names::NETWORK_POLICY).await?;
+        self.trust = trust.and_then(|found| surroundings::content(&found).map(str::to_owned));
+        self.policy = policy.and_then(|found| surroundings::content(&found).map(str::to_owned));
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! What the operator's configuration says about runs.
 
+use super::names::short_hash;
 use crate::config::{Artifacts, Configuration, Images, Limits, Proxy, RegistryAccess};
 
 /// The part of the configuration that decisions about runs take as an argument.
@@ -7,8 +8,8 @@ use crate::config::{Artifacts, Configuration, Images, Limits, Proxy, RegistryAcc
 pub struct Settings {
     /// Images by role.
     pub images: Images,
-    /// The PEM bundle that job pods trust besides the public authorities.
-    pub trusted_ca: Option<String>,
+    /// What job pods trust besides the public authorities.
+    pub trusted_ca: Option<TrustedCa>,
     /// Proxy settings of job pods.
     pub proxy: Proxy,
     /// How much runs at once.
@@ -23,6 +24,24 @@ pub struct Settings {
     pub registry: RegistryAccess,
     /// Namespaces whose runs count for the limits; empty: all.
     pub watch_namespaces: Vec<String>,
+}
+
+/// Authorities that job pods trust.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedCa {
+    /// As PEM.
+    pub bundle: String,
+    /// The hash by which what was applied is recognised.
+    pub hash: String,
+}
+
+impl TrustedCa {
+    /// With its hash.
+    #[must_use]
+    pub fn of(bundle: String) -> Self {
+        let hash = short_hash(&[&bundle]);
+        Self { bundle, hash }
+    }
 }
 
 /// An address and a TCP port.
@@ -40,7 +59,7 @@ impl Settings {
     pub fn of(configuration: &Configuration, trusted_ca: Option<String>, api_server: Vec<Endpoint>) -> Self {
         Self {
             images: configuration.images.clone(),
-            trusted_ca,
+            trusted_ca: trusted_ca.map(TrustedCa::of),
             proxy: configuration.proxy.clone(),
             limits: configuration.limits.clone(),
             artifacts: configuration.artifacts.clone(),

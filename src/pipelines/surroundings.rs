@@ -12,7 +12,7 @@ use kube::core::ObjectMeta;
 
 use super::names::{API_LABEL, API_NETWORK_POLICY, CONTENT_ANNOTATION, NETWORK_POLICY, TRUST_CONFIG_MAP, short_hash};
 use super::pods::pod_selector;
-use super::settings::{Endpoint, Settings};
+use super::settings::{Endpoint, Settings, TrustedCa};
 use crate::workload::trust_config_map;
 
 /// The address at which clouds serve a machine's credentials.
@@ -20,11 +20,17 @@ const METADATA_V4: &str = "169.254.169.254/32";
 /// The same by IPv6.
 const METADATA_V6: &str = "fd00:ec2::254/128";
 
+/// Whether the authorities that job pods trust stand in their namespace, in a ConfigMap with this hash.
+#[must_use]
+pub fn is_trusted(observed: Option<&str>, settings: &Settings) -> bool {
+    settings.trusted_ca.as_ref().is_none_or(|trusted| observed == Some(trusted.hash.as_str()))
+}
+
 /// The ConfigMap with the authorities that job pods trust; `None` when only the public ones are.
 #[must_use]
 pub fn trust(namespace: &str, settings: &Settings) -> Option<ConfigMap> {
-    let bundle = settings.trusted_ca.as_ref()?;
-    Some(trust_config_map(metadata(namespace, TRUST_CONFIG_MAP, &short_hash(&[bundle])), bundle))
+    let TrustedCa { bundle, hash } = settings.trusted_ca.as_ref()?;
+    Some(trust_config_map(metadata(namespace, TRUST_CONFIG_MAP, hash), bundle))
 }
 
 /// The NetworkPolicies of job pods, the one whose hash stands for all of them last.
