@@ -13,6 +13,7 @@
 
 mod by_hand;
 mod delivery;
+mod environments;
 #[path = "../../tests/e2e/git.rs"]
 #[allow(dead_code)] // The tests use the rest.
 mod git;
@@ -32,7 +33,7 @@ use graph::Graph;
 use table::Table;
 
 /// Every scenario by its name, in the order in which they run.
-const SCENARIOS: [&str; 7] = ["levels", "at-once", "fan-out", "chain", "delivery", "workflow", "kept"];
+const SCENARIOS: [&str; 8] = ["levels", "at-once", "fan-out", "chain", "delivery", "workflow", "environments", "kept"];
 
 #[tokio::main]
 async fn main() {
@@ -51,6 +52,7 @@ async fn main() {
             "chain" => runs::against_hand(&Graph::chain(10), 1, 3, &mut table).await,
             "delivery" => delivery::measure(&mut table).await,
             "workflow" => workflow::measure(&mut table).await,
+            "environments" => environments::measure(&mut table).await,
             "kept" => runs::kept(300, &mut table).await,
             other => unreachable!("{other} is in no list"),
         }

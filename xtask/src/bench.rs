@@ -12,7 +12,7 @@ use crate::test;
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Only these scenarios: levels, at-once, fan-out, chain, delivery, workflow, kept
+    /// Only these scenarios: levels, at-once, fan-out, chain, delivery, workflow, environments, kept
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
 }
