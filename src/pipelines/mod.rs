@@ -32,6 +32,7 @@ mod progress;
 mod queue;
 mod result;
 mod reuse;
+mod revisions;
 mod services;
 mod settings;
 pub mod significance;
@@ -66,6 +67,7 @@ use kube::ResourceExt;
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use self::revisions::Revisions;
 use crate::api::conditions::{MAX_MESSAGE, printable};
 use crate::api::run::PipelineRun;
 use crate::cluster::{ActError, Cluster, ManifestError, ReadError, Target, Write};
@@ -120,13 +122,19 @@ pub struct Runs {
     /// operator the limits are kept exactly.
     turn: Mutex<()>,
     freed: broadcast::Sender<PipelineRun>,
+    revisions: Revisions,
 }
 
 impl Runs {
     /// With the operator's configuration.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, turn: Mutex::new(()), freed: broadcast::Sender::new(FREED_CAPACITY) }
+        Self {
+            settings,
+            turn: Mutex::new(()),
+            freed: broadcast::Sender::new(FREED_CAPACITY),
+            revisions: Revisions::default(),
+        }
     }
 
     /// The runs that gave something free, from now on: whom they wake says [`woken`].
@@ -156,7 +164,7 @@ pub async fn reconcile(
     name: &str,
     now: impl Fn() -> Timestamp,
 ) -> Result<Next, RunError> {
-    let Some(mut observed) = Observed::read(cluster, namespace, name, now()).await? else {
+    let Some(mut observed) = Observed::read(cluster, &runs.revisions, namespace, name, now()).await? else {
         return Ok(Next::OnChange);
     };
     let time = now();

@@ -19,6 +19,7 @@ use super::history::Finished;
 use super::outline::{OfJob, OfPod};
 use super::queue::{Queue, Waiting, takes_room};
 use super::reuse::Reused;
+use super::revisions::Revisions;
 use super::settings::Settings;
 use super::{begin, names, surroundings};
 use crate::api::job::Effects;
@@ -79,6 +80,7 @@ impl Observed {
     /// When the API server refuses or does not answer. Then nothing is decided.
     pub async fn read(
         cluster: &Cluster,
+        revisions: &Revisions,
         namespace: &str,
         name: &str,
         now: Timestamp,
@@ -91,7 +93,7 @@ impl Observed {
         let begun = observed.marked(names::REVISION_ANNOTATION);
         observed.read_reused(cluster, namespace).await?;
         if let Some(revision) = &begun {
-            observed.revision = cluster.get(namespace, revision).await?;
+            observed.read_revision(cluster, revisions, namespace, revision).await?;
         }
         // A run that has begun executes its revision; only should that be lost is the pipeline asked again.
         if observed.revision.is_none() && !is_over {
@@ -164,6 +166,28 @@ impl Observed {
             let runs = cluster.list_guarded::<PipelineRun>(Some(&namespace), &selector).await?;
             // What can't be read is never deleted.
             self.history = Some(runs.iter().filter_map(|run| Finished::of(run.0.as_ref().ok()?)).collect());
+        }
+        Ok(())
+    }
+
+    async fn read_revision(
+        &mut self,
+        cluster: &Cluster,
+        revisions: &Revisions,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), ReadError> {
+        let run = self.run.metadata.uid.as_deref().unwrap_or_default();
+        self.revision = revisions.get(run, name);
+        if self.marked(names::OUTCOME_ANNOTATION).is_some() {
+            revisions.forget(run);
+        }
+        if self.revision.is_none() {
+            self.revision = cluster.get(namespace, name).await?;
+            if let Some(revision) = self.revision.as_ref().filter(|_| self.marked(names::OUTCOME_ANNOTATION).is_none())
+            {
+                revisions.remember(run, revision);
+            }
         }
         Ok(())
     }
