@@ -82,6 +82,10 @@ pub struct Limits {
 pub struct Artifacts {
     /// Where pods reach it, for example `http://timetracker-artifacts.timetracker-system:8080`.
     pub url: String,
+    /// The file with the operator's own token for the store, by which it keeps the logs of pods without the agent; absent: it
+    /// keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for Images {

@@ -30,6 +30,8 @@ pub mod github;
 #[cfg(target_os = "linux")]
 pub mod http;
 #[cfg(target_os = "linux")]
+pub mod logs;
+#[cfg(target_os = "linux")]
 pub mod pipelines;
 #[cfg(target_os = "linux")]
 pub mod plan;

@@ -20,10 +20,24 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("http", &["cluster", "telemetry"]),
     ("cluster", &["api", "plan", "config", "telemetry"]),
+    // Logs of pods without the agent are kept as the agent keeps those of all others.
+    ("logs", &["api", "agent", "cluster"]),
     ("release", &["api", "plan", "schema", "workload", "config", "agent", "registry", "cluster", "telemetry"]),
     (
         "pipelines",
-        &["api", "plan", "schema", "workload", "config", "agent", "artifacts", "github", "cluster", "telemetry"],
+        &[
+            "api",
+            "plan",
+            "schema",
+            "workload",
+            "config",
+            "agent",
+            "artifacts",
+            "github",
+            "cluster",
+            "telemetry",
+            "logs",
+        ],
     ),
     // Not there yet; the line keeps its place.
     ("sources", &["api", "plan", "config", "github", "cluster", "telemetry"]),
@@ -42,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "telemetry",
             "http",
             "cluster",
+            "logs",
             "release",
             "pipelines",
             "sources",

@@ -1,7 +1,8 @@
 //! What runs inside Job pods: a static binary without a Kubernetes client.
 //!
 //! Every subcommand ends with one JSON report in the container's termination message ([`report`]); what is longer
-//! than that travels as a framed log line ([`frame`]). The operator shares exactly these two modules with the agent.
+//! than that travels as a framed log line ([`frame`]). The operator shares exactly these two modules with the agent, and
+//! how a log is kept in the artifact store.
 
 mod cli;
 mod collect;
@@ -20,3 +21,4 @@ pub mod report;
 mod source;
 
 pub use cli::main;
+pub(crate) use collect::{Log, PART_BYTES, Store, StoreError};

@@ -17,6 +17,8 @@ use super::refusal::Refusal;
 
 /// Whom a token is for that writes: every collector's. It reads nothing.
 const WRITE: &str = "timetracker-artifacts";
+/// Whom a token is for by which the operator keeps logs of pods without a collector. It reads nothing.
+const LOGS: &str = "timetracker-artifacts-logs";
 /// Whom a token is for that reads: only of jobs whose step takes artifacts of others. It writes nothing.
 const READ: &str = "timetracker-artifacts-read";
 const MAX_TOKEN: usize = 8 << 10;
@@ -43,20 +45,35 @@ pub(super) struct Access {
     keys: Arc<Keys>,
     issuer: Option<String>,
     read_token: Option<[u8; 32]>,
+    /// The account that may keep logs of any job.
+    log_account: Option<String>,
 }
 
 impl Access {
-    pub(super) fn new(keys: Arc<Keys>, issuer: Option<String>, read_token: Option<[u8; 32]>) -> Self {
-        Self { keys, issuer, read_token }
+    pub(super) fn new(
+        keys: Arc<Keys>,
+        issuer: Option<String>,
+        read_token: Option<[u8; 32]>,
+        log_account: Option<String>,
+    ) -> Self {
+        Self { keys, issuer, read_token, log_account }
     }
 
     /// Whether the request may write there.
     ///
     /// # Errors
-    /// When it has no valid token of that place's own pod.
+    /// When it has no valid token of that place's own pod, nor, for a job's log, one of the account that keeps logs.
     pub(super) async fn write(&self, headers: &HeaderMap, place: &Place) -> Result<(), Refusal> {
-        let identity = self.identity(bearer(headers).ok_or(Refusal::Unauthenticated)?, WRITE).await?;
-        if identity.writes(place) { Ok(()) } else { Err(Refusal::Forbidden) }
+        let token = bearer(headers).ok_or(Refusal::Unauthenticated)?;
+        let may_write = match (self.claims(token, WRITE).await, &self.log_account) {
+            (Ok(claims), _) => JobIdentity::of(claims).ok_or(Refusal::Forbidden)?.writes(place),
+            // A pod can have a token for anybody, but none of an account that is not its own.
+            (Err(Refusal::Unauthenticated), Some(account)) => {
+                self.claims(token, LOGS).await?.are_of(account) && place.is_log_of_job()
+            }
+            (Err(refusal), _) => return Err(refusal),
+        };
+        if may_write { Ok(()) } else { Err(Refusal::Forbidden) }
     }
 
     /// Whether the request may read there.
@@ -71,11 +88,11 @@ impl Access {
         if self.read_token.is_some_and(|expected| expected == hash(token)) {
             return Ok(());
         }
-        let identity = self.identity(token, READ).await?;
+        let identity = JobIdentity::of(self.claims(token, READ).await?).ok_or(Refusal::Forbidden)?;
         if identity.reads(run) { Ok(()) } else { Err(Refusal::Forbidden) }
     }
 
-    async fn identity(&self, token: &str, audience: &str) -> Result<JobIdentity, Refusal> {
+    async fn claims(&self, token: &str, audience: &str) -> Result<Claims, Refusal> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refusal::Unauthenticated)?;
         let id = header.kid.ok_or(Refusal::Unauthenticated)?;
         let found = self.keys.find(&id).await.map_err(|error| {
@@ -93,8 +110,7 @@ impl Access {
             validation.set_required_spec_claims(&["exp", "aud", "iss"]);
         }
         let verified = jsonwebtoken::decode::<Claims>(token, &key.key, &validation);
-        let claims = verified.map_err(|_| Refusal::Unauthenticated)?.claims;
-        JobIdentity::of(claims).ok_or(Refusal::Forbidden)
+        verified.map(|verified| verified.claims).map_err(|_| Refusal::Unauthenticated)
     }
 }
 

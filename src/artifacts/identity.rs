@@ -14,6 +14,8 @@ const POD_SUFFIX: usize = 5;
 /// The claims of a token that kubelet projects into a pod.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Claims {
+    /// The account.
+    sub: Option<String>,
     #[serde(rename = "kubernetes.io")]
     kubernetes: KubernetesClaims,
 }
@@ -27,6 +29,13 @@ struct KubernetesClaims {
 #[derive(Debug, Clone, Deserialize)]
 struct PodClaims {
     name: String,
+}
+
+impl Claims {
+    /// Whether they are of that account, as `system:serviceaccount:<namespace>:<name>`.
+    pub(super) fn are_of(&self, account: &str) -> bool {
+        self.sub.as_deref() == Some(account)
+    }
 }
 
 /// The Job whose pod holds the token.
@@ -55,11 +64,15 @@ impl JobIdentity {
     /// The hash's length makes `a` and `a-b` different runs. Runs whose names have the same first 40 characters can't
     /// be told apart by a Job's name; they still can't replace anything of each other, as Jobs' names differ.
     pub(super) fn reads(&self, run: &RunPlace) -> bool {
-        let stem = run.run.get(..RUN_STEM).unwrap_or(&run.run);
-        let hash = self.job.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
-        let is_hash = hash.len() == JOB_HASH && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        self.namespace == run.namespace && is_hash
+        self.namespace == run.namespace && is_of_run(&self.job, run)
     }
+}
+
+/// Whether a Job of the run may have that name.
+pub(super) fn is_of_run(job: &str, run: &RunPlace) -> bool {
+    let stem = run.run.get(..RUN_STEM).unwrap_or(&run.run);
+    let hash = job.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
+    hash.len() == JOB_HASH && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //!
 //! - **Writing** takes the token that kubelet gave to the collector (audience `timetracker-artifacts`). It is verified
 //!   offline by the cluster's public keys and opens only the path of the pod that it was issued to. The token of a pod
-//!   that was deleted lives until it expires, an hour at most, and still opens nothing but that pod's path.
+//!   that was deleted lives until it expires, an hour at most, and still opens nothing but that pod's path. The operator,
+//!   which keeps the logs of pods without a collector, has a token of its account (`--log-account`) and of a third audience
+//!   (`timetracker-artifacts-logs`); it opens the three names of a log in every job's folder and nothing else.
 //! - **Reading** takes a token of another audience (`timetracker-artifacts-read`), which only pods of steps have that
 //!   take artifacts of other jobs, and which opens their own run and nothing else; or the token in `--read-token-file`,
 //!   or a connection from the store's own loopback. That is where `kubectl port-forward` arrives, so whoever may forward ports in the
@@ -86,6 +88,10 @@ pub struct ArtifactsArguments {
     /// A file with a token that may read everything.
     #[arg(long)]
     pub read_token_file: Option<PathBuf>,
+    /// The account whose tokens (audience `timetracker-artifacts-logs`) may keep logs of jobs, as
+    /// `system:serviceaccount:<namespace>:<name>`.
+    #[arg(long)]
+    pub log_account: Option<String>,
     /// The most that one artifact may hold, in bytes.
     #[arg(long, default_value_t = 512 << 20)]
     pub max_artifact_bytes: u64,
@@ -179,7 +185,7 @@ pub async fn serve_on(
     let keys = Arc::new(Keys::new(key_source(&arguments)?, arguments.key_interval.length()));
     let read_token = arguments.read_token_file.as_ref().map(|path| access::read_token(path)).transpose()?;
     let shared = Arc::new(Shared {
-        access: Access::new(Arc::clone(&keys), arguments.issuer.clone(), read_token),
+        access: Access::new(Arc::clone(&keys), arguments.issuer.clone(), read_token, arguments.log_account.clone()),
         uploads: Uploads::new(Arc::clone(&storage), &arguments),
         storage: Arc::clone(&storage),
     });

@@ -4,6 +4,9 @@ use std::fmt;
 
 use object_store::path::Path;
 
+use super::identity::is_of_run;
+use crate::api::artifacts::{LOG_HEAD, LOG_STATE, LOG_TAIL};
+
 const MAX_NAME: usize = 128;
 
 /// A run of a namespace.
@@ -47,6 +50,11 @@ impl Place {
         let parts: Vec<_> = path.parts().collect();
         let [namespace, run, job, name] = parts.as_slice() else { return None };
         Self::new(namespace.as_ref(), run.as_ref(), job.as_ref(), name.as_ref())
+    }
+
+    /// Whether it is the log of a job's command, or the state of it.
+    pub(super) fn is_log_of_job(&self) -> bool {
+        [LOG_HEAD, LOG_TAIL, LOG_STATE].contains(&self.name.as_str()) && is_of_run(&self.job, &self.run)
     }
 
     pub(super) fn folder(&self) -> Path {

@@ -50,6 +50,12 @@ impl Cluster {
         }
     }
 
+    /// Whether this operator leads: only then does it do anything.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leadership.left().is_some()
+    }
+
     /// How many writes were tried: a metric.
     #[must_use]
     pub fn writes(&self) -> Counter {

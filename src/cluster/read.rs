@@ -3,8 +3,11 @@
 //! Decisions about Jobs and databases must not rest on a stale cache, and one list by label costs a millisecond.
 
 use std::fmt::Debug;
+use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::io::AsyncReadExt as _;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams, ObjectList};
@@ -18,6 +21,8 @@ use super::{Cluster, Lean, ManagedFields, Omission};
 
 /// How long one read may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How much of a log is held at once, in bytes.
+const LOG_BUFFER: usize = 16 << 10;
 
 /// A read that failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,14 @@ pub enum ReadError {
         /// Kind, namespace and name or selector.
         what: String,
     },
+    /// The answer broke off.
+    #[error("reading {what}: the answer broke off: {source}")]
+    BrokenOff {
+        /// Kind, namespace and name.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl ReadError {
@@ -50,6 +63,7 @@ impl ReadError {
                 "ApiUnreachable"
             }
             Self::Timeout { .. } => "ApiTimeout",
+            Self::BrokenOff { .. } => "ApiBrokenOff",
         }
     }
 }
@@ -215,6 +229,53 @@ impl Cluster {
             ..LogParams::default()
         };
         self.bounded(format!("log of {namespace}/{pod}/{container}"), api.logs(pod, &parameters)).await
+    }
+
+    /// Hands a container's log to `take` as it comes, from its start or from so many lines before its end, and no more than
+    /// `limit` bytes of it: nothing else is held in memory, and of a log that grows faster than it is read there is an end.
+    /// Returns whether that was all of it. Kubelet counts a line of more than 16 KiB as several.
+    ///
+    /// # Errors
+    /// When the API server or the node's kubelet refuses, does not answer in time or breaks off.
+    pub async fn read_log(
+        &self,
+        [namespace, pod, container]: [&str; 3],
+        last_lines: Option<u32>,
+        limit: usize,
+        mut take: impl FnMut(&[u8]) + Send,
+    ) -> Result<bool, ReadError> {
+        let what = format!("log of {namespace}/{pod}/{container}");
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = LogParams {
+            container: Some(container.to_owned()),
+            tail_lines: last_lines.map(i64::from),
+            // One more, by which it is seen that there is more.
+            limit_bytes: i64::try_from(limit.saturating_add(1)).ok(),
+            ..LogParams::default()
+        };
+        let read = async {
+            let opened = api.log_stream(pod, &parameters).await;
+            let mut log =
+                pin!(opened.map_err(|source| ReadError::Api { what: what.clone(), source: Box::new(source) })?);
+            let mut buffer = vec![0; LOG_BUFFER];
+            let mut left = limit;
+            loop {
+                let read = log.read(&mut buffer).await;
+                let count = read.map_err(|source| ReadError::BrokenOff { what: what.clone(), source })?;
+                if count == 0 {
+                    return Ok(true);
+                }
+                take(buffer.get(..count.min(left)).unwrap_or_default());
+                if count > left {
+                    return Ok(false);
+                }
+                left -= count;
+            }
+        };
+        match timeout(PATIENCE, read).await {
+            Ok(read) => read,
+            Err(_) => Err(ReadError::Timeout { what: what.clone() }),
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::core::PartialObjectMeta;
+use kube::ResourceExt as _;
+use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt as _};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -225,7 +226,8 @@ fn registry_config(configuration: &Configuration, trusted_ca: Option<&str>) -> R
 async fn controllers(shared: Shared, configuration: Configuration, trusted_ca: Option<String>, scanner: Scanner) {
     let releases = Arc::new(Releases::new(scanner, &configuration, trusted_ca.as_deref()));
     let api_server = endpoints::api_server(&shared.client).await;
-    let runs = Arc::new(Runs::new(pipelines::Settings::of(&configuration, trusted_ca, api_server)));
+    let runs = Runs::new(pipelines::Settings::of(&configuration, trusted_ca, api_server));
+    let runs = Arc::new(runs.keeping_logs(&shared.cluster));
     let namespaces: Vec<Option<String>> = match configuration.watch_namespaces.as_slice() {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
@@ -313,6 +315,13 @@ async fn run_controller(shared: Shared, shared_by_runs: Arc<Runs>, namespace: Op
         let woken = pipelines::woken(&freed, all);
         woken.into_iter().map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)).collect::<Vec<_>>()
     });
+    // A run that waits for nothing but its logs goes on when they are kept.
+    let kept = shared_by_runs.logs_ended().map(|(namespace, name)| {
+        let metadata = ObjectMeta { name: Some(name), namespace: Some(namespace), ..ObjectMeta::default() };
+        Ok(metadata.into_response_partial::<PipelineRun>())
+    });
+    let controller = controller
+        .watches_stream(kept, |run| Some(ObjectRef::new(&run.name_any()).within(&run.namespace().unwrap_or_default())));
     drive(shared, controller, move |cluster, namespace, name| {
         let runs = Arc::clone(&shared_by_runs);
         async move { pipelines::reconcile(&cluster, &runs, &namespace, &name, jiff::Timestamp::now).await }
@@ -323,7 +332,6 @@ async fn run_controller(shared: Shared, shared_by_runs: Arc<Runs>, namespace: Op
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use kube::ResourceExt as _;
     use kube::runtime::WatchStreamExt as _;
     use serde_json::json;
 

@@ -11,6 +11,7 @@ use super::failure::{self, Expectations};
 use super::jobs::RunContext;
 use super::names;
 use super::observe::Observed;
+use super::plain_logs::given_up;
 use super::result::{JobResult, annotation};
 use super::status::shown_name;
 use crate::api::job::{Effects, JobSpec};
@@ -79,6 +80,13 @@ impl Attempts {
                         refusal(observed, &name).unwrap_or_else(|| failure::of_loss(&Lost::of(Loss::Deleted, None)));
                     Judgement::Over { result, recorded: true }
                 }
+            };
+            let judgement = match (judgement, find(&name).and_then(given_up)) {
+                (Judgement::Over { result, recorded: true }, Some(why)) => {
+                    let result = result.noted(&format!("the log was not kept: {why}"));
+                    Judgement::Over { result, recorded: true }
+                }
+                (judgement @ (Judgement::Over { .. } | Judgement::Going(_)), _) => judgement,
             };
             if let Judgement::Over { result, .. } = &judgement {
                 match result.failure {

@@ -15,6 +15,7 @@ use super::jobs::RunContext;
 use super::names;
 use super::observe::Observed;
 use super::parameters::{Accepted, accept};
+use super::plain_logs::PlainLogs;
 use super::progress::Halt;
 use super::queue::Mark;
 use super::result::{Outcome, annotation};
@@ -127,23 +128,31 @@ fn under_way(observed: &Observed, started: &Started, settings: &Settings, now: T
     };
     let walked = walk(observed, &definition, &accepted, settings, halt, now);
     let mut effects = begin::keep_definition(observed, &definition, &started.revision);
+    let logs = PlainLogs::of(observed, now);
+    let mut next = walked.progress.next.sooner(logs.next());
+    effects.extend(logs.effects);
     effects.extend(walked.progress.effects);
     let (lingering, look) = linger(observed, now);
     effects.extend(lingering);
-    let mut next = walked.progress.next.sooner(look);
+    next = next.sooner(look);
     if halt.is_none() {
         next = next.sooner(Next::After(left));
     }
+    // What the pods have printed is kept before the run lets them go.
+    if !walked.progress.going && !logs.under_way.is_empty() {
+        effects.push(Effect::AwaitLogs { jobs: logs.under_way });
+    }
+    let going = walked.progress.going || logs.pending;
     let cells = walked.progress.cells;
     let situation = match walked.refused {
         _ if halt == Some(Halt::Deleted) => {
-            if !walked.progress.going {
+            if !going {
                 effects.extend(release(observed).effects);
             }
             Situation::Waiting { reason: "Deleting", message: "the run's pods are being ended".to_owned() }
         }
         Some(result) => Situation::Over(unresolved(&result, now)),
-        None if !walked.progress.going && cells.iter().all(|cell| cell.phase.is_final()) => {
+        None if !going && cells.iter().all(|cell| cell.phase.is_final()) => {
             Situation::Over(outcome_of(observed, &cells, halt, now))
         }
         None => {

@@ -33,6 +33,7 @@ fn observed(spec: Value, pipeline: Option<Value>) -> Observed {
         reused: None,
         earlier: None,
         rivals: Vec::new(),
+        logs: None,
     }
 }
 
@@ -149,7 +150,7 @@ fn a_branch_is_resolved_before_the_first_job() {
 
 #[test]
 fn a_run_says_where_what_it_leaves_is_kept_also_after_its_status_was_lost() {
-    let store = crate::config::Artifacts { url: "http://store.tt:8080/".to_owned() };
+    let store = crate::config::Artifacts { url: "http://store.tt:8080/".to_owned(), token_file: None };
     let settings = Settings { artifacts: Some(store), ..Settings::default() };
     let told = |job: Value, settings: &Settings, over: bool| {
         let pipeline = json!({"jobs": [job]});

@@ -13,6 +13,7 @@ use super::queue::Mark;
 use super::result::{JobResult, Outcome, Stop};
 use crate::api::run::PipelineRun;
 use crate::cluster::{Manifest, ManifestError, Target, Write};
+use crate::logs::Wanted;
 use crate::workload::Lost;
 
 /// One change to the world.
@@ -134,6 +135,20 @@ pub enum Effect {
         /// The other finalizers.
         finalizers: Vec<String>,
     },
+    /// Has the log of a plain pod kept: no write to the API server.
+    KeepLog(Box<Wanted>),
+    /// Has the run looked at as soon as the log of one of these pods was kept, or not: no write to the API server.
+    AwaitLogs {
+        /// The uids of their Jobs.
+        jobs: Vec<String>,
+    },
+    /// Writes down that the log of a plain pod can't be kept.
+    GiveUpLog {
+        /// The Job.
+        job: String,
+        /// Why.
+        why: String,
+    },
     /// Deletes an older run of the pipeline: there are more than are kept.
     Prune {
         /// Its name.
@@ -159,11 +174,11 @@ fn text<T: serde::Serialize>(object: &str, value: &T) -> Result<Value, ManifestE
 }
 
 impl Effect {
-    /// The write that does it, for the run of that name.
+    /// The write that does it, for the run of that name; `None`: it is none.
     ///
     /// # Errors
     /// When an object can't be written as JSON.
-    pub fn write(&self, namespace: &str, run: &str) -> Result<Write, ManifestError> {
+    pub fn write(&self, namespace: &str, run: &str) -> Result<Option<Write>, ManifestError> {
         let of_run = |metadata: Value| Write::Merge {
             target: Target::of::<PipelineRun>(namespace, run),
             patch: json!({ "metadata": metadata }),
@@ -181,7 +196,12 @@ impl Effect {
             }
             of_run(metadata)
         };
-        Ok(match self {
+        Ok(Some(match self {
+            Self::KeepLog(_) | Self::AwaitLogs { .. } => return Ok(None),
+            Self::GiveUpLog { job, why } => Write::Merge {
+                target: Target::of::<Job>(namespace, job),
+                patch: json!({ "metadata": { "annotations": { names::LOG_ANNOTATION: why } } }),
+            },
             Self::Trust(config_map) => Write::Apply(Manifest::of(config_map.as_ref())?),
             Self::Restrict(policy) => Write::Apply(Manifest::of(policy.as_ref())?),
             Self::Preserve(revision) => Write::Create(Manifest::of(revision.as_ref())?),
@@ -267,7 +287,7 @@ impl Effect {
             Self::Expire { uid } => {
                 Write::Delete { target: Target::of::<PipelineRun>(namespace, run), uid: uid.clone() }
             }
-        })
+        }))
     }
 
     /// Whether it must not happen beside another of its kind: it begins a run, or takes room.
@@ -295,6 +315,9 @@ impl Effect {
             | Self::RecordClaim { .. }
             | Self::Finish { .. }
             | Self::Release { .. }
+            | Self::KeepLog(_)
+            | Self::AwaitLogs { .. }
+            | Self::GiveUpLog { .. }
             | Self::Prune { .. }
             | Self::Expire { .. } => false,
         }
@@ -345,6 +368,9 @@ impl Effect {
             Self::RecordClaim { claim, .. } => format!("record that {claim} vanished"),
             Self::Finish { .. } => "finish the run".to_owned(),
             Self::Release { .. } => "release the run".to_owned(),
+            Self::KeepLog(wanted) => format!("keep the log of {}", wanted.pod),
+            Self::AwaitLogs { jobs } => format!("wait for {} logs to be kept", jobs.len()),
+            Self::GiveUpLog { job, .. } => format!("write down that the log of {job} was not kept"),
             Self::Prune { run, .. } => format!("delete the older run {run}"),
             Self::Expire { .. } => "delete the run after its time to live".to_owned(),
         }

@@ -18,7 +18,7 @@ use crate::config::Artifacts;
 const HASH: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 fn settings() -> Settings {
-    let store = Artifacts { url: "http://store:8080".to_owned() };
+    let store = Artifacts { url: "http://store:8080".to_owned(), token_file: None };
     Settings { artifacts: Some(store), ..Settings::default() }
 }
 

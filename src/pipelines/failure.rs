@@ -69,6 +69,12 @@ impl Expectations {
     }
 }
 
+/// Whether the container ended without a process.
+#[must_use]
+pub fn never_ran(end: &ContainerEnd) -> bool {
+    ["StartError", "ContainerCannotRun"].contains(&end.reason.as_str())
+}
+
 /// The result of a main container that ended.
 #[must_use]
 pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Expectations) -> JobResult {
@@ -276,7 +282,7 @@ fn of_exit(
     if end.reason == "ContainerStatusUnknown" {
         return JobResult::failed(FailureClass::NodeLost, "the node lost track of the container");
     }
-    if ["StartError", "ContainerCannotRun"].contains(&end.reason.as_str()) {
+    if never_ran(end) {
         let text = format!("the container could not start: {}", end.message);
         return JobResult::failed(FailureClass::Configuration, &text);
     }

@@ -250,7 +250,11 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: 
     if let Some(environment) = &given.environment {
         environment.attach(&mut pod, run);
     }
-    finish(run, &spec.name, &cell.name, attempt, spec.script().unwrap_or_default(), &options, pod)
+    let mut job = finish(run, &spec.name, &cell.name, attempt, spec.script().unwrap_or_default(), &options, pod);
+    if !agent {
+        job.metadata.annotations.get_or_insert_default().insert(names::PLAIN_ANNOTATION.to_owned(), "true".to_owned());
+    }
+    job
 }
 
 /// The Job that reads which commit the run's branch or tag names.

@@ -108,7 +108,7 @@ fn an_agent_pod_has_source_services_and_the_collector_last() {
 }
 
 fn with_a_store() -> Settings {
-    let store = Artifacts { url: "http://store".to_owned() };
+    let store = Artifacts { url: "http://store".to_owned(), token_file: None };
     Settings { artifacts: Some(store), ..Settings::default() }
 }
 

@@ -27,6 +27,7 @@ pub mod names;
 mod observe;
 pub mod outline;
 mod parameters;
+mod plain_logs;
 mod pods;
 mod progress;
 mod queue;
@@ -52,6 +53,7 @@ pub use graph::{Graph, GraphError};
 pub use history::Finished;
 pub use observe::{Observed, is_told};
 pub use parameters::Refusal;
+pub use plain_logs::owes_log;
 pub use queue::{Mark, Queue, Waiting, takes_room};
 pub use result::{JobResult, Outcome, Stop};
 pub use reuse::Reused;
@@ -61,7 +63,7 @@ pub use wake::woken;
 
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::sync::Mutex;
@@ -71,6 +73,7 @@ use self::revisions::Revisions;
 use crate::api::conditions::{MAX_MESSAGE, printable};
 use crate::api::run::PipelineRun;
 use crate::cluster::{ActError, Cluster, ManifestError, ReadError, Target, Write};
+use crate::logs::Keeper;
 use crate::plan::{Next, Notice, Severity};
 
 /// How many messages of what became free may be on their way.
@@ -123,6 +126,8 @@ pub struct Runs {
     turn: Mutex<()>,
     freed: broadcast::Sender<PipelineRun>,
     revisions: Revisions,
+    /// Keeps the logs of plain pods; absent: nobody does.
+    logs: Option<Keeper>,
 }
 
 impl Runs {
@@ -134,6 +139,23 @@ impl Runs {
             turn: Mutex::new(()),
             freed: broadcast::Sender::new(FREED_CAPACITY),
             revisions: Revisions::default(),
+            logs: None,
+        }
+    }
+
+    /// The same, with logs of plain pods kept in the artifact store, where the configuration names a token for it.
+    #[must_use]
+    pub fn keeping_logs(self, cluster: &Cluster) -> Self {
+        let store = self.settings.artifacts.as_ref();
+        let logs = store.and_then(|store| Some(Keeper::new(cluster.clone(), &store.url, store.token_file.clone()?)));
+        Self { logs, ..self }
+    }
+
+    /// The runs, by namespace and name, that waited for a log, from now on.
+    pub fn logs_ended(&self) -> impl Stream<Item = (String, String)> + Send + 'static {
+        match &self.logs {
+            Some(logs) => logs.ended().left_stream(),
+            None => futures::stream::pending().right_stream(),
         }
     }
 
@@ -153,6 +175,17 @@ impl Runs {
     }
 }
 
+impl Runs {
+    /// Does what is no write to the API server.
+    fn keep(&self, namespace: &str, run: &str, effect: &Effect) {
+        match (&self.logs, effect) {
+            (Some(logs), Effect::KeepLog(wanted)) => logs.keep(wanted.as_ref().clone()),
+            (Some(logs), Effect::AwaitLogs { jobs }) => logs.await_end(namespace, run, jobs),
+            (Some(_) | None, _) => {}
+        }
+    }
+}
+
 /// Brings one run a step further, and says when to look again. `now` is the time of the decision.
 ///
 /// # Errors
@@ -164,7 +197,9 @@ pub async fn reconcile(
     name: &str,
     now: impl Fn() -> Timestamp,
 ) -> Result<Next, RunError> {
-    let Some(mut observed) = Observed::read(cluster, &runs.revisions, namespace, name, now()).await? else {
+    let Some(mut observed) =
+        Observed::read(cluster, &runs.revisions, runs.logs.as_ref(), namespace, name, now()).await?
+    else {
         return Ok(Next::OnChange);
     };
     let time = now();
@@ -183,6 +218,13 @@ pub async fn reconcile(
     act(cluster, runs, observed, plan, time).await
 }
 
+async fn write_one(cluster: &Cluster, namespace: &str, run: &str, effect: &Effect) -> Result<(), RunError> {
+    if let Some(write) = effect.write(namespace, run)? {
+        cluster.act(&write).await?;
+    }
+    Ok(())
+}
+
 async fn act(
     cluster: &Cluster,
     runs: &Runs,
@@ -198,23 +240,31 @@ async fn act(
             continue;
         }
         tracing::info!(run = name, namespace, effect = effect.describe(), "acting");
-        match (cluster.act(&effect.write(namespace, name)?).await, effect) {
+        let Some(write) = effect.write(namespace, name)? else {
+            runs.keep(namespace, name, effect);
+            continue;
+        };
+        match (cluster.act(&write).await, effect) {
             (Ok(()), Effect::Record { .. } | Effect::Finish { .. }) => {
                 // Nobody listens while the controllers start: then all are looked at anyway.
                 let _listeners = runs.freed.send(observed.run.clone());
+                if let Some(logs) = runs.logs.as_ref().filter(|_| effect.ends_run()) {
+                    logs.forget(observed.jobs.iter().filter_map(|job| job.metadata.uid.as_deref()));
+                }
             }
             (Ok(()), _) => {}
             (Err(error @ ActError::Refused { quota: true, .. }), Effect::Start(job)) => {
                 // Nothing has run, so it may be claimed again.
                 if plan.effects.iter().any(|effect| effect.claims(job)) {
-                    cluster.act(&Effect::Unclaim { claim: job.name_any() }.write(namespace, name)?).await?;
+                    let unclaim = Effect::Unclaim { claim: job.name_any() };
+                    write_one(cluster, namespace, name, &unclaim).await?;
                 }
                 observed.held.insert(job.name_any(), error.why());
             }
             // The Job can never be made: that is its result, instead of trying for ever.
             (Err(error @ (ActError::Refused { .. } | ActError::Foreign { .. })), Effect::Start(job)) => {
                 let refuse = Effect::Refuse { job: job.name_any(), why: printable(&error.why(), MAX_MESSAGE) };
-                cluster.act(&refuse.write(namespace, name)?).await?;
+                write_one(cluster, namespace, name, &refuse).await?;
                 return Ok(Next::After(Duration::ZERO));
             }
             (Err(error), _) => return Err(error.into()),
@@ -226,7 +276,7 @@ async fn act(
         cluster.notify(&observed.run, &notice).await;
         // It keeps no place in the queue: others may have room where it has none.
         if Mark::of(&observed.run).is_some() {
-            cluster.act(&Effect::Proceed.write(namespace, name)?).await?;
+            write_one(cluster, namespace, name, &Effect::Proceed).await?;
         }
         // What was not started is told as what it is.
         plan = decide(&observed, &runs.settings, now);

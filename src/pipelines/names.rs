@@ -34,6 +34,10 @@ pub const RESULT_ANNOTATION: &str = "timetracker.dev/result";
 pub const STOP_ANNOTATION: &str = "timetracker.dev/stop";
 /// Annotation on a Job: how its pod is being taken away, as JSON. The pod takes that evidence with it.
 pub const LOSS_ANNOTATION: &str = "timetracker.dev/loss";
+/// Annotation on a Job whose pod has no agent in it.
+pub const PLAIN_ANNOTATION: &str = "timetracker.dev/plain";
+/// Annotation on a Job: why the log of its plain pod was not kept.
+pub const LOG_ANNOTATION: &str = "timetracker.dev/log-not-kept";
 /// Annotation on a run: the ControllerRevision it executes.
 pub const REVISION_ANNOTATION: &str = "timetracker.dev/pipeline-revision";
 /// Annotation on a run: when it began.

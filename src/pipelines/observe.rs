@@ -17,6 +17,7 @@ use super::definition::Definition;
 use super::environments::flight::Flight;
 use super::history::Finished;
 use super::outline::{OfJob, OfPod};
+use super::plain_logs::owes_log;
 use super::queue::{Queue, Waiting, takes_room};
 use super::reuse::Reused;
 use super::revisions::Revisions;
@@ -27,6 +28,7 @@ use crate::api::pipeline::Pipeline;
 use crate::api::run::PipelineRun;
 use crate::api::source::SourceRepository;
 use crate::cluster::{Cluster, ReadError, patience_left};
+use crate::logs::{Keeper, Standing};
 use crate::workload::job_is_finished;
 
 /// The world around one run.
@@ -71,6 +73,8 @@ pub struct Observed {
     pub earlier: Option<Box<Self>>,
     /// The other unfinished runs of its concurrency group, read only as long as the run has not begun.
     pub rivals: Vec<Rival>,
+    /// How the logs of plain pods stand, by the uids of their Jobs; `None`: this operator keeps none.
+    pub logs: Option<BTreeMap<String, Standing>>,
 }
 
 impl Observed {
@@ -81,6 +85,7 @@ impl Observed {
     pub async fn read(
         cluster: &Cluster,
         revisions: &Revisions,
+        logs: Option<&Keeper>,
         namespace: &str,
         name: &str,
         now: Timestamp,
@@ -107,7 +112,7 @@ impl Observed {
             }
             return Ok(Some(observed));
         }
-        observed.read_children(cluster, namespace, name).await?;
+        observed.read_children(cluster, logs, namespace, name).await?;
         if !is_over {
             observed.ask_what_is_lacking(cluster, namespace, now).await?;
         }
@@ -212,7 +217,7 @@ impl Observed {
         if let Some(revision) = earlier.marked(names::REVISION_ANNOTATION) {
             earlier.revision = cluster.get(namespace, &revision).await?;
             earlier.read_reused(cluster, namespace).await?;
-            earlier.read_children(cluster, namespace, &reference.name).await?;
+            earlier.read_children(cluster, None, namespace, &reference.name).await?;
         }
         self.earlier = Some(Box::new(earlier));
         Ok(())
@@ -253,6 +258,7 @@ impl Observed {
             reused: None,
             earlier: None,
             rivals: Vec::new(),
+            logs: None,
         }
     }
 
@@ -309,9 +315,10 @@ impl Observed {
         Ok(())
     }
 
-    /// Only of Jobs of which not everything is known: in the course of a long run they become few.
+    /// Only of Jobs of which not everything is known or kept: in the course of a long run they become few.
     async fn read_pods(&mut self, cluster: &Cluster, namespace: &str, name: &str) -> Result<(), ReadError> {
-        let open: Vec<&Job> = self.jobs.iter().filter(|job| !is_told(job)).collect();
+        let open: Vec<&Job> =
+            self.jobs.iter().filter(|job| !is_told(job) || owes_log(job, self.logs.as_ref())).collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -324,11 +331,18 @@ impl Observed {
     }
 
     /// Jobs before pods: the order that makes the absence of a pod mean something.
-    async fn read_children(&mut self, cluster: &Cluster, namespace: &str, name: &str) -> Result<(), ReadError> {
+    async fn read_children(
+        &mut self,
+        cluster: &Cluster,
+        logs: Option<&Keeper>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), ReadError> {
         let selector = names::run_selector(name);
         let uid = self.run.metadata.uid.clone().unwrap_or_default();
         self.jobs = cluster.list_lean::<Job, OfJob>(namespace, &selector).await?;
         self.jobs.retain(|job| is_owned(&job.metadata, &uid));
+        self.logs = logs.map(|logs| logs.standing(self.jobs.iter().filter_map(|job| job.metadata.uid.as_deref())));
         self.read_pods(cluster, namespace, name).await?;
         let definition = self.revision.as_ref().and_then(|revision| Definition::read(revision).ok());
         let claims = definition.is_none_or(|definition| {

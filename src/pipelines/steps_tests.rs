@@ -13,7 +13,7 @@ use crate::api::run::{JobPhase, PipelineRunSpec};
 use crate::config::Artifacts;
 
 fn settings() -> Settings {
-    let store = Artifacts { url: "http://store:8080".to_owned() };
+    let store = Artifacts { url: "http://store:8080".to_owned(), token_file: None };
     Settings { artifacts: Some(store), ..Settings::default() }
 }
 

@@ -211,8 +211,8 @@ async fn from_pod(context: &Context, pod: &Pod, arguments: &LogsArguments) -> Re
 struct LogState {
     /// Whether the command had ended when it was kept.
     complete: bool,
-    /// How much it had printed.
-    bytes: u64,
+    /// How much it had printed; absent: nobody knows.
+    bytes: Option<u64>,
 }
 
 /// The log of a service as it was kept.
@@ -252,7 +252,7 @@ async fn from_store(
     let head = match store.get(names(artifacts::LOG_HEAD)).await {
         Err(StoreError::NotFound) => {
             return note(&format!(
-                "the pod of {} is gone, and no log of it was kept: plain containers (no checkout, services, reports, artifacts or outputs) keep none, others for as long as the store's retention says",
+                "the pod of {} is gone, and no log of it was kept: it printed nothing, was lost within its first minute, or ended longer ago than the store's retention says",
                 job.name
             ));
         }
@@ -268,9 +268,17 @@ async fn from_store(
     };
     if let Some(tail) = tail {
         shown += tail.length.unwrap_or_default();
-        if let Some(missing) = state.as_ref().map(|state| state.bytes.saturating_sub(shown)).filter(|some| *some > 0) {
-            sink.end()?;
-            note(&format!("{} in the middle were not kept", size(missing)))?;
+        let missing = state.as_ref().map(|state| state.bytes.map(|bytes| bytes.saturating_sub(shown)));
+        match missing {
+            None | Some(Some(0)) => {}
+            Some(Some(missing)) => {
+                sink.end()?;
+                note(&format!("{} in the middle were not kept", size(missing)))?;
+            }
+            Some(None) => {
+                sink.end()?;
+                note("what came in the middle was not kept")?;
+            }
         }
         copy(tail, &mut sink).await?;
     }

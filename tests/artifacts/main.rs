@@ -11,6 +11,7 @@ mod agent;
 mod bucket;
 mod hostile;
 mod keys;
+mod logs;
 mod reading;
 mod s3;
 mod support;

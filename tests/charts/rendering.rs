@@ -169,6 +169,33 @@ fn by_default_artifacts_are_kept_on_a_volume_by_one_store() {
 }
 
 #[test]
+fn the_store_takes_logs_from_the_operators_account_and_the_operator_has_a_token_for_nothing_else() {
+    let sets = ["serviceAccount.name=own"];
+    let (store, _) = artifacts(&sets);
+    let arguments = store["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+    assert!(arguments.contains(&json!("--log-account=system:serviceaccount:timetracker-system:own")), "{arguments:?}");
+    let pod = |sets: &[&str]| {
+        render(sets)["Deployment timetracker-system/timetracker-operator"]["spec"]["template"]["spec"].clone()
+    };
+    let operator = pod(&sets);
+    assert_eq!(operator["serviceAccountName"], "own");
+    let volumes = operator["volumes"].as_array().unwrap();
+    let token = volumes.iter().find(|volume| volume["name"] == "artifacts").unwrap();
+    let expected = json!({"audience": "timetracker-artifacts-logs", "expirationSeconds": 3600, "path": "token"});
+    assert_eq!(token["projected"]["sources"], json!([{ "serviceAccountToken": expected }]));
+    let mounts = operator["containers"][0]["volumeMounts"].as_array().unwrap();
+    let mounted = mounts.iter().find(|mount| mount["name"] == "artifacts").unwrap();
+    assert_eq!(mounted["mountPath"], "/etc/timetracker/artifacts");
+    let configuration = |sets: &[&str]| {
+        render(sets)["ConfigMap timetracker-system/timetracker-operator"]["data"]["config.yaml"].to_string()
+    };
+    assert!(configuration(&sets).contains("tokenFile: /etc/timetracker/artifacts/token"));
+    let without = ["artifacts.enabled=false"];
+    assert!(!pod(&without).to_string().contains("timetracker-artifacts-logs"));
+    assert!(!configuration(&without).contains("tokenFile"));
+}
+
+#[test]
 fn with_a_bucket_there_is_no_volume_and_the_server_may_be_reached() {
     let mut sets = BUCKET.to_vec();
     sets.extend(["artifacts.replicas=2", "trustedCA.configMap=ca"]);
@@ -184,6 +211,7 @@ fn with_a_bucket_there_is_no_volume_and_the_server_may_be_reached() {
             "artifacts",
             "--listen=0.0.0.0:8080",
             "--retention=720h",
+            "--log-account=system:serviceaccount:timetracker-system:timetracker-operator",
             "--s3-bucket=ci-artifacts",
             "--s3-prefix=timetracker-artifacts",
             "--s3-region=eu-central-1",

@@ -220,6 +220,52 @@ async fn logs_of_what_was_killed_stopped_or_cancelled_outlive_their_pods() {
     .await;
 }
 
+/// There is no agent in these pods: the operator itself keeps what they print.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_of_plain_pods_outlive_them_also_when_they_flood_or_are_lost() {
+    on_stage("plugin-plain", |stage| async move {
+        let flood = "echo words of flood; head -c 3000000 /dev/zero | tr '\\0' x; \
+            i=0; while [ $i -lt 4000 ]; do echo line $i of many; i=$((i+1)); done; echo last words; exit 4";
+        let once = json!({ "infrastructure": 0 });
+        let jobs = json!([
+            { "name": "fails", "run": "echo words of fails; printf '\\377\\n'; exit 3" },
+            { "name": "flood", "run": flood },
+            { "name": "silent", "run": "true" },
+            { "name": "lost", "run": format!("echo words of lost; {LONG}"), "retries": once },
+        ]);
+        begin(&stage, pipeline(jobs), json!({})).await;
+        status(&stage, "PipelineRun", RUN, "all but the last job to end", BOUND, |status| {
+            let phases: Vec<&Value> =
+                status["jobs"].as_array().into_iter().flatten().map(|job| &job["phase"]).collect();
+            phases == ["Failed", "Failed", "Succeeded", "Running"]
+        })
+        .await;
+        until("the words of the job that will be lost", 60, || {
+            stage.kubectl(&["logs", "--selector=timetracker.dev/job=lost"]).contains("words of lost")
+        })
+        .await;
+        stage.kubectl(&["delete", "pods", "--selector=timetracker.dev/job=lost", "--wait=true", "--timeout=180s"]);
+        let status = ended(&stage).await;
+        assert_eq!(job(&status, "fails")["message"], "exit code 3", "{status:#}");
+        assert_eq!(job(&status, "lost")["failure"], "PodDeleted", "{status:#}");
+        stage.kubectl(&["delete", "pods", "--all", "--wait=true", "--timeout=180s"]);
+        for name in ["fails", "flood", "lost"] {
+            let (code, kept) = called(&stage, &["logs", RUN, name]).await;
+            assert_eq!(code, 0, "{kept}");
+            says(&kept, &["is gone; this is what the artifact store kept", &format!("words of {name}")]);
+            assert_eq!(kept.contains("this log is incomplete"), name == "lost", "{name}: {kept}");
+            if name == "flood" {
+                says(&kept, &["what came in the middle was not kept", "line 3999 of many", "last words"]);
+            }
+        }
+        let (code, kept) = called(&stage, &["logs", RUN, "silent"]).await;
+        assert_eq!((code, kept.contains("no log of it was kept")), (0, true), "{kept}");
+        let (_, listed) = called(&stage, &["artifacts", RUN, "--job", "flood"]).await;
+        says(&listed, &["log-head.txt", "256.0 KiB", "log-tail.txt", "log.json"]);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_cancelled_ends_whoever_watches_it() {
     on_stage("plugin-cancel", |stage| async move {

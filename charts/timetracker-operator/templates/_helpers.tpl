@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- if .Values.artifacts.enabled }}
 {{- $url := printf "http://timetracker-artifacts.%s:8080" .Release.Namespace }}
-{{- $_ := set $derived "artifacts" (dict "url" $url) }}
+{{- $_ := set $derived "artifacts" (dict "url" $url "tokenFile" "/etc/timetracker/artifacts/token") }}
 {{- end }}
 {{- if .Values.trustedCA.configMap }}
 {{- $_ := set $derived "trustedCaFile" (printf "/etc/timetracker/trusted-ca/%s" .Values.trustedCA.key) }}

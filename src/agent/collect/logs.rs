@@ -1,4 +1,5 @@
-//! Logs as `exec` keeps them, of the command and of services: read at any time, also while they grow.
+//! Logs as `exec` keeps them, of the command and of services: read at any time, also while they grow. What is kept of a
+//! log, and under which names, is the same for those that the operator reads itself.
 
 use std::path::Path;
 
@@ -10,14 +11,15 @@ use crate::agent::report::ExecReport;
 use crate::api::artifacts;
 
 /// Head and tail are kept up to this length each, in bytes.
-const PART_BYTES: usize = 256 * 1024;
+pub(crate) const PART_BYTES: usize = 256 * 1024;
 
 /// A log: its head, its tail, and how much is missing between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Log {
+pub(crate) struct Log {
     head: Vec<u8>,
     tail: Vec<u8>,
-    left_out: u64,
+    /// In bytes; `None`: it is not known how much.
+    left_out: Option<u64>,
 }
 
 /// What is known of a log beside its content: the artifact `log.json`.
@@ -26,11 +28,38 @@ pub(super) struct Log {
 struct State {
     /// Whether the command had ended when it was kept.
     complete: bool,
-    /// How much it printed in all.
-    bytes: u64,
+    /// How much it printed in all, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
 }
 
 impl Log {
+    /// With that head and tail, each not longer than [`PART_BYTES`], and so much left out between them.
+    pub(crate) fn new(head: Vec<u8>, tail: Vec<u8>, left_out: Option<u64>) -> Self {
+        Self { head, tail, left_out }
+    }
+
+    /// How it begins.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// How it ends, after what is left out.
+    pub(crate) fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+
+    /// The same when it is only the newer part of a log whose head was kept before: all of it is tail.
+    pub(crate) fn continuing(self) -> Self {
+        let mut tail = match self.left_out {
+            Some(0) => [self.head, self.tail].concat(),
+            Some(_) | None => self.tail,
+        };
+        let excess = tail.len().saturating_sub(PART_BYTES);
+        tail.drain(..excess);
+        Self { head: Vec::new(), tail, left_out: None }
+    }
+
     /// The log in that folder; `None`: there is none, or nothing was printed.
     pub(super) fn read(directory: &Path) -> Option<Self> {
         let folder = Folder::open(directory).ok()?;
@@ -41,17 +70,18 @@ impl Log {
         tail.drain(..excess);
         let told = String::from_utf8(read("left-out")).ok().and_then(|text| text.parse::<u64>().ok());
         let left_out = told.unwrap_or_default().saturating_add(length(excess));
-        Some(Self { head: read("head.log"), tail, left_out }).filter(|log| !log.head.is_empty())
+        Some(Self { head: read("head.log"), tail, left_out: Some(left_out) }).filter(|log| !log.head.is_empty())
     }
 
-    /// How much was printed.
-    pub(super) fn bytes(&self) -> u64 {
-        length(self.head.len()).saturating_add(self.left_out).saturating_add(length(self.tail.len()))
+    /// How much was printed, where that is known.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        let kept = length(self.head.len()).saturating_add(length(self.tail.len()));
+        self.left_out.map(|left_out| kept.saturating_add(left_out))
     }
 
     /// As artifacts: the state of one that is not complete comes first, so that what follows is never taken for one
     /// that is, and that of a complete one last.
-    pub(super) fn artifacts(self, complete: bool) -> Vec<(String, Content)> {
+    pub(crate) fn artifacts(self, complete: bool) -> Vec<(String, Content)> {
         let state = serde_json::to_vec(&State { complete, bytes: self.bytes() }).unwrap_or_default();
         let mut documents = vec![(artifacts::LOG_HEAD, self.head), (artifacts::LOG_TAIL, self.tail)];
         documents.insert(if complete { documents.len() } else { 0 }, (artifacts::LOG_STATE, state));
@@ -65,8 +95,9 @@ impl Log {
     /// As one text, with a line of our own where something is missing.
     pub(super) fn whole(self) -> Vec<u8> {
         let gap = match self.left_out {
-            0 => String::new(),
-            left_out => format!("\n[timetracker: {left_out} bytes were not kept]\n"),
+            Some(0) => String::new(),
+            Some(left_out) => format!("\n[timetracker: {left_out} bytes were not kept]\n"),
+            None => "\n[timetracker: what came between was not kept]\n".to_owned(),
         };
         [self.head, gap.into_bytes(), self.tail].concat()
     }
@@ -111,7 +142,7 @@ mod tests {
     #[test]
     fn a_short_log_is_its_head() {
         let log = log(&[("head.log", b"hello\n"), ("tail.log", b"")]).unwrap();
-        assert_eq!((log.bytes(), log.clone().whole()), (6, b"hello\n".to_vec()));
+        assert_eq!((log.bytes(), log.clone().whole()), (Some(6), b"hello\n".to_vec()));
         assert_eq!(names(&log.artifacts(true)), ["log-head.txt", "log.json"]);
     }
 
@@ -121,11 +152,22 @@ mod tests {
         let files: [(&str, &[u8]); 4] =
             [("head.log", b"head"), ("tail.previous.log", &part), ("tail.log", b"end\n"), ("left-out", b"700")];
         let log = log(&files).unwrap();
-        assert_eq!(log.bytes(), 4 + 700 + length(PART_BYTES) + 4);
+        assert_eq!(log.bytes(), Some(4 + 700 + length(PART_BYTES) + 4));
         let whole = String::from_utf8(log.clone().whole()).unwrap();
         assert!(whole.starts_with("head\n[timetracker: 704 bytes were not kept]\nxxx") && whole.ends_with("xend\n"));
         assert_eq!(names(&log.clone().artifacts(false)), ["log.json", "log-head.txt", "log-tail.txt"]);
         assert_eq!(names(&log.artifacts(true)), ["log-head.txt", "log-tail.txt", "log.json"]);
+    }
+
+    #[test]
+    fn what_continues_a_log_whose_head_was_kept_is_tail_and_says_not_how_much_there_was() {
+        let newer = Log::new(b"second ".to_vec(), b"file".to_vec(), Some(0)).continuing();
+        assert_eq!(newer, Log::new(Vec::new(), b"second file".to_vec(), None));
+        assert_eq!(names(&newer.artifacts(true)), ["log-tail.txt", "log.json"]);
+        let long = Log::new(vec![b'h'; PART_BYTES], vec![b't'; PART_BYTES], Some(0)).continuing();
+        assert_eq!(long.tail, vec![b't'; PART_BYTES]);
+        let gap = Log::new(b"h".to_vec(), b"t".to_vec(), Some(3)).continuing();
+        assert_eq!((gap.tail.as_slice(), gap.bytes()), (b"t".as_slice(), None));
     }
 
     #[test]
@@ -134,7 +176,7 @@ mod tests {
         let long = vec![b'x'; PART_BYTES + 1];
         assert_eq!(log(&[("head.log", &long)]), None, "longer than it can be");
         let log = log(&[("head.log", b"h"), ("left-out", b"18446744073709551615"), ("tail.log", b"t")]).unwrap();
-        assert_eq!(log.bytes(), u64::MAX);
+        assert_eq!(log.bytes(), Some(u64::MAX));
     }
 
     #[test]

@@ -26,9 +26,10 @@ use super::report::{CHECK_FILE, CheckReport, CollectReport, MAX_REPORT_BYTES};
 use crate::api::artifacts;
 use crate::api::names::Digest;
 use files::Folder;
-use logs::Log;
+pub(crate) use logs::{Log, PART_BYTES};
 use reports::Summary;
-use store::{Content, Store, StoreError};
+use store::Content;
+pub(crate) use store::{Store, StoreError};
 
 /// The longest `$OUTPUTS` file, in bytes.
 const MAX_OUTPUTS_BYTES: u64 = 64 * 1024;
@@ -81,7 +82,7 @@ async fn snapshots(options: &CollectOptions) {
     let Some(Ok(store)) = options.destination.as_ref().map(Destination::open) else {
         return std::future::pending().await;
     };
-    let mut kept = 0;
+    let mut kept = None;
     loop {
         sleep(options.snapshot_every).await;
         let Some(log) = Log::read(&options.logs).filter(|log| log.bytes() > kept) else { continue };
@@ -89,7 +90,7 @@ async fn snapshots(options: &CollectOptions) {
         for (name, content) in log.artifacts(false) {
             // The next one may have more luck, and the last one tells what went wrong.
             if store.put(&name, &content).await.is_err() {
-                kept = 0;
+                kept = None;
                 break;
             }
         }

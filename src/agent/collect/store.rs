@@ -31,7 +31,7 @@ const TRIES: u32 = 3;
 
 /// Why something was not brought to the store, or from there.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::agent) enum StoreError {
+pub(crate) enum StoreError {
     #[error("the store's URL can't be used: expected http://host:port")]
     Url,
     #[error("`{0}` can't be part of an artifact's path")]
@@ -57,7 +57,7 @@ impl StoreError {
 }
 
 /// What is uploaded.
-pub(super) enum Content {
+pub(crate) enum Content {
     /// A document made here.
     Document(Vec<u8>),
     /// A file or a folder below another one; a folder becomes a gzip-compressed tar archive.
@@ -67,7 +67,7 @@ pub(super) enum Content {
 }
 
 /// The place of one job in the store.
-pub(in crate::agent) struct Store {
+pub(crate) struct Store {
     authority: String,
     path: String,
     token_file: PathBuf,
@@ -76,7 +76,7 @@ pub(in crate::agent) struct Store {
 impl Store {
     /// # Errors
     /// When the URL or one of the names can't be used.
-    pub(in crate::agent) fn new(url: &str, names: [&str; 3], token_file: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn new(url: &str, names: [&str; 3], token_file: &Path) -> Result<Self, StoreError> {
         let uri: Uri = url.parse().map_err(|_| StoreError::Url)?;
         let authority = uri.authority().ok_or(StoreError::Url)?;
         if uri.scheme_str() != Some("http") || authority.as_str().contains('@') {
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Uploads one artifact; tries again what may have been bad luck.
-    pub(super) async fn put(&self, name: &str, content: &Content) -> Result<(), StoreError> {
+    pub(crate) async fn put(&self, name: &str, content: &Content) -> Result<(), StoreError> {
         let path = format!("{}/{}", self.path, checked(name)?);
         let mut tried = 0;
         loop {

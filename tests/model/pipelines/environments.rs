@@ -26,7 +26,7 @@ fn world(pipeline: Value, exit: i32) -> World {
 }
 
 fn world_with(pipeline: Value, exit: i32, images: Option<&str>, pull_request: Value) -> World {
-    let artifacts = Some(Artifacts { url: "http://store:8080".to_owned() });
+    let artifacts = Some(Artifacts { url: "http://store:8080".to_owned(), token_file: None });
     let settings = Settings { artifacts, ..Settings::default() };
     let fate = Fate { exit, failed_tests: 0, steps: 3, traps: false };
     let fates = BTreeMap::from([("environment".to_owned(), fate)]);

@@ -55,7 +55,7 @@ fn every_pipeline_of_the_examples_begins() {
     for (place, spec) in pipelines {
         let mut spec = spec;
         spec["repositoryRef"] = json!({"name": "r"});
-        let artifacts = Artifacts { url: "http://store:8080".to_owned() };
+        let artifacts = Artifacts { url: "http://store:8080".to_owned(), token_file: None };
         let settings = Settings { artifacts: Some(artifacts), ..Settings::default() };
         let run = json!({"pipelineRef": {"name": "p"}, "revision": {"branch": "main"}});
         let mut world = World::new(spec, run, BTreeMap::new(), settings);

@@ -24,6 +24,8 @@ enum Step {
     DeleteStatus,
     /// A quota for Jobs; `None`: there is none.
     Quota(Option<usize>),
+    /// Whether the artifact store takes nothing.
+    StoreDown(bool),
     /// Someone deletes a pod.
     DeletePod(usize),
     EvictPod(usize),
@@ -41,6 +43,7 @@ fn harmless() -> impl Strategy<Value = Step> {
         2 => Just(Step::ActLate),
         1 => Just(Step::DeleteStatus),
         1 => proptest::option::of(0..3usize).prop_map(Step::Quota),
+        1 => any::<bool>().prop_map(Step::StoreDown),
     ]
 }
 
@@ -105,7 +108,9 @@ impl Play {
                 if let Some(plan) = world.plan() {
                     world.act(&plan, *after);
                 }
+                world.logs.forget();
             }
+            Step::StoreDown(down) => world.logs.refused = *down,
             Step::Observe => self.held = world.plan(),
             Step::ActLate => {
                 if let Some(plan) = self.held.take() {
@@ -234,6 +239,70 @@ fn a_job_that_is_deleted_beside_ones_that_can_not_be_made_is_not_executed_again_
     steps.extend(std::iter::repeat_n(Step::World, 3));
     steps.push(Step::DeleteJob(0));
     Play::of(&scenario, &steps).assert_sound(&scenario);
+}
+
+fn plain_job(steps: u32) -> World {
+    let mut world = World::new(
+        serde_json::json!({"jobs": [{"name": "a", "image": "x", "run": "true"}, {"name": "b", "image": "x", "run": "true",
+            "needs": ["a"]}]}),
+        serde_json::json!({"pipelineRef": {"name": "p"}}),
+        std::collections::BTreeMap::from([
+            ("a".to_owned(), Fate { exit: 0, failed_tests: 0, steps, traps: false }),
+            ("b".to_owned(), Fate { exit: 0, failed_tests: 0, steps: 1, traps: false }),
+        ]),
+        timetracker_operator::pipelines::Settings::default(),
+    );
+    world.logs.refused = true;
+    world
+}
+
+fn messages(world: &World) -> Vec<(String, String, Option<String>)> {
+    let status = world.run().unwrap().status.unwrap();
+    status.jobs.into_iter().map(|job| (job.name, format!("{:?}", job.phase), job.message)).collect()
+}
+
+/// What needs a command does not wait for the log of it: only the run's end does, and not for ever.
+#[test]
+fn a_store_that_takes_nothing_costs_logs_and_says_so_and_the_run_goes_on() {
+    let mut world = plain_job(1);
+    while world.starts.len() < 2 {
+        world.reconcile();
+        world.step();
+        assert!(!world.is_over());
+    }
+    assert!(world.store.names("Job").iter().all(|job| {
+        let annotations = &world.store.get("Job", job).unwrap()["metadata"]["annotations"];
+        annotations[names::LOG_ANNOTATION].is_null()
+    }));
+    world.settle();
+    let why = Some("the log was not kept: the store answered 507".to_owned());
+    let expected = ["a", "b"].map(|name| (name.to_owned(), "Succeeded".to_owned(), why.clone()));
+    assert_eq!(messages(&world), expected);
+    assert!(world.is_over() && world.plan().unwrap().effects.is_empty());
+}
+
+#[test]
+fn a_store_that_comes_back_in_time_costs_nothing_and_lost_pods_leave_what_they_had() {
+    let mut world = plain_job(60);
+    for _ in 0..10 {
+        world.reconcile();
+        world.step();
+    }
+    world.logs.refused = false;
+    for _ in 0..35 {
+        world.reconcile();
+        world.step();
+    }
+    let kept = world.logs.kept_before.clone();
+    assert_eq!(kept.len(), 1, "once a minute");
+    let (pod, _) = world.living_pods()[0].clone();
+    world.delete_pod(&pod);
+    world.logs.forget();
+    world.fates.get_mut("a").unwrap().steps = 1;
+    world.settle();
+    let expected = ["a", "b"].map(|name| (name.to_owned(), "Succeeded".to_owned(), None));
+    assert_eq!(messages(&world), expected);
+    assert_eq!(world.logs.kept.len(), 2, "the second attempt's, and the other job's");
 }
 
 /// Its result is its own: what needs nothing of it goes on, and `finally` tells of both.

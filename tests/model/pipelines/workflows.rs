@@ -209,8 +209,10 @@ fn played(name: &str, failing: &[&str]) -> BTreeMap<String, String> {
     spec.as_object_mut().unwrap().remove("repositoryRef");
     let fate = Fate { exit: 1, failed_tests: 1, steps: 1, traps: false };
     let fates = failing.iter().map(|cell| ((*cell).to_owned(), fate.clone())).collect();
-    let mut settings =
-        Settings { artifacts: Some(Artifacts { url: "http://store".to_owned() }), ..Settings::default() };
+    let mut settings = Settings {
+        artifacts: Some(Artifacts { url: "http://store".to_owned(), token_file: None }),
+        ..Settings::default()
+    };
     settings.images.postgres.insert("16".to_owned(), "postgres:16".to_owned());
     let mut world = World::new(spec, json!({"pipelineRef": {"name": "p"}}), fates, settings);
     world.settle();

@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use timetracker_operator::api::names::Digest;
 use timetracker_operator::api::run::{PipelineRun, RunStatus};
 use timetracker_operator::cluster::{Target, Write};
+use timetracker_operator::logs::{Look, Standing, Wanted};
 use timetracker_operator::pipelines::outline::{LeanJob, LeanPod};
 use timetracker_operator::pipelines::{
     Effect, Finished, Flight, Mark, Observed, Queue, Reused, Rival, Settings, Waiting, decide, is_told, names,
-    revision_wanted, status_patch, takes_room,
+    owes_log, revision_wanted, status_patch, takes_room,
 };
 use timetracker_operator::plan::Plan;
+use timetracker_operator::workload::{PodPhase, pod_phase};
 
 use super::store::Store;
 
@@ -61,6 +63,54 @@ pub struct World {
     pub most_going: usize,
     /// Runs in the order in which they began.
     pub begun: Vec<String>,
+    pub logs: Logs,
+}
+
+/// Beside the operator, what keeps logs of plain pods: it knows only what it did since it was started.
+#[derive(Debug, Clone, Default)]
+pub struct Logs {
+    standing: BTreeMap<String, Standing>,
+    /// What it is about to do.
+    under_way: Vec<(Wanted, u32)>,
+    /// The store takes nothing.
+    pub refused: bool,
+    /// The Jobs, by uid, whose log was kept after their command's end.
+    pub kept: BTreeSet<String>,
+    /// Those of which it was kept before.
+    pub kept_before: BTreeSet<String>,
+}
+
+impl Logs {
+    fn take(&mut self, effect: &Effect) {
+        let Effect::KeepLog(wanted) = effect else { return };
+        let before = self.standing.insert(wanted.uid.clone(), Standing::UnderWay);
+        let tries = match before {
+            Some(Standing::Failed { look, tries, .. }) if look == wanted.look => tries,
+            Some(Standing::UnderWay) => return,
+            Some(Standing::Failed { .. } | Standing::Kept { .. }) | None => 0,
+        };
+        self.under_way.push((wanted.as_ref().clone(), tries));
+    }
+
+    fn step(&mut self, at: Timestamp) {
+        for (wanted, tries) in std::mem::take(&mut self.under_way) {
+            let look = wanted.look;
+            let standing = if self.refused {
+                Standing::Failed { look, at, tries: tries + 1, why: "the store answered 507".to_owned() }
+            } else {
+                let kept = if look == Look::Final { &mut self.kept } else { &mut self.kept_before };
+                kept.insert(wanted.uid.clone());
+                Standing::Kept { look, at }
+            };
+            self.standing.insert(wanted.uid, standing);
+        }
+    }
+
+    /// The operator starts anew.
+    pub fn forget(&mut self) {
+        self.standing.clear();
+        self.under_way.clear();
+    }
 }
 
 /// A plan, and what it was made of.
@@ -99,6 +149,7 @@ impl World {
             most_busy: 0,
             most_going: 0,
             begun: Vec::new(),
+            logs: Logs::default(),
         };
         let now = world.now_text();
         let pipeline = json!({"apiVersion": "timetracker.dev/v1alpha1", "kind": "Pipeline", "spec": pipeline});
@@ -192,7 +243,8 @@ impl World {
         let jobs: Vec<_> =
             all("Job").into_iter().filter(|job| job["metadata"]["ownerReferences"][0]["uid"] == uid.as_str()).collect();
         let jobs = typed_jobs(jobs);
-        let open: Vec<&Job> = jobs.iter().filter(|job| !is_told(job)).collect();
+        let open: Vec<&Job> =
+            jobs.iter().filter(|job| !is_told(job) || owes_log(job, Some(&self.logs.standing))).collect();
         let controlled = |pod: &Value| {
             open.iter().any(|job| job.metadata.uid.as_deref() == pod["metadata"]["ownerReferences"][0]["uid"].as_str())
         };
@@ -230,6 +282,7 @@ impl World {
             reused: self.reused(&run),
             earlier: self.earlier(&run),
             rivals: self.rivals(&run),
+            logs: Some(self.logs.standing.clone()),
             run,
         };
         let begun =
@@ -273,6 +326,23 @@ impl World {
         self.most_going = self.most_going.max(going);
     }
 
+    /// The plain pods of the run that are there, whose command has ended, and whose log is neither kept nor said not to be:
+    /// there are none when it ends.
+    fn owing(&self, run: &str) -> Vec<String> {
+        let jobs = self.store.of_kind("Job").filter(|job| job["metadata"]["labels"][names::RUN_LABEL] == run);
+        let owes = |job: &&Value| {
+            let name = job["metadata"]["name"].as_str().unwrap();
+            let Some(pod) = self.store.get("Pod", name) else { return false };
+            let is_plain = pod["spec"]["containers"][0]["command"][0] == "/bin/sh";
+            let is_kept = self.logs.kept.contains(job["metadata"]["uid"].as_str().unwrap());
+            let is_said = !job["metadata"]["annotations"][names::LOG_ANNOTATION].is_null();
+            let pod = serde_json::from_value(pod.clone()).unwrap();
+            let job = serde_json::from_value((*job).clone()).unwrap();
+            is_plain && !is_kept && !is_said && matches!(pod_phase(&job, Some(&pod), "job"), PodPhase::Ended(_))
+        };
+        jobs.filter(owes).map(|job| job["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
     fn write(&mut self, name: &str, plan: &RunPlan, most: usize) {
         let now = self.now_text();
         let mut left = most;
@@ -290,27 +360,34 @@ impl World {
                 if self.refused.contains(&job.metadata.annotations.as_ref().unwrap()[names::CELL_ANNOTATION]) {
                     self.refusals += 1;
                     let refuse = Effect::Refuse { job: job_name, why: "it is invalid".to_owned() };
-                    let _changed_meanwhile = self.store.act(&refuse.write("ns", name).unwrap(), &now);
+                    let _changed_meanwhile = self.store.act(&refuse.write("ns", name).unwrap().unwrap(), &now);
                     return;
                 }
                 if self.quota.is_some_and(|quota| self.busy().len() >= quota) {
                     if plan.effects.iter().any(|effect| effect.claims(job)) && left > 0 {
                         let unclaim = Effect::Unclaim { claim: job_name.clone() };
-                        self.store.act(&unclaim.write("ns", name).unwrap(), &now).unwrap();
+                        self.store.act(&unclaim.write("ns", name).unwrap().unwrap(), &now).unwrap();
                     }
                     held.insert(job_name, "exceeded quota".to_owned());
                     continue;
                 }
             }
-            if self.store.act(&effect.write("ns", name).unwrap(), &now).is_err() {
+            let Some(write) = effect.write("ns", name).unwrap() else {
+                self.logs.take(effect);
+                continue;
+            };
+            let ends = effect.ends_run() || matches!(effect, Effect::Release { .. });
+            let owing = if ends { self.owing(name) } else { Vec::new() };
+            if self.store.act(&write, &now).is_err() {
                 return;
             }
+            assert!(owing.is_empty(), "{name} ends without the logs of {owing:?}");
         }
         let mut status = plan.status.clone();
         if !held.is_empty() {
             if Mark::of(&plan.observed.run).is_some() && left > 0 {
                 left -= 1;
-                self.store.act(&Effect::Proceed.write("ns", name).unwrap(), &now).unwrap();
+                self.store.act(&Effect::Proceed.write("ns", name).unwrap().unwrap(), &now).unwrap();
             }
             let observed = Observed { held, ..plan.observed.clone() };
             status = decide(&observed, &self.settings, plan.at).status;
@@ -348,6 +425,7 @@ impl World {
         self.kubelet();
         self.job_controller();
         self.store.garbage();
+        self.logs.step(self.now());
         self.most_at_once = self.most_at_once.max(self.running_cells().len());
     }
 
@@ -550,14 +628,14 @@ impl World {
     /// Until nothing changes for longer than an attempt waits for the next; panics when that never happens.
     pub fn settle(&mut self) {
         for _ in 0..400 {
-            let before = self.store.objects.clone();
+            let before = (self.store.objects.clone(), self.logs.standing.clone());
             for _ in 0..7 {
                 for run in self.store.names("PipelineRun") {
                     self.reconcile_of(&run);
                 }
                 self.step();
             }
-            if self.store.objects == before {
+            if (&self.store.objects, &self.logs.standing) == (&before.0, &before.1) {
                 return;
             }
         }
