@@ -75,6 +75,10 @@ async fn a_site_comes_up_from_one_object_and_follows_a_new_tag() {
             served.len() == 1 && served[0].ends_with(old),
             "1.0.0 serves while an expansion is migrated: {served:?}"
         );
+        stage.publish("1.8.0").await;
+        let third = delivered(&stage, "1.8.0").await;
+        assert_eq!(third["current"]["revisions"], second["current"]["revisions"], "only the image is new");
+        assert_eq!(stage.sql(SITE, LEDGER), "2");
     })
     .await;
 }
@@ -93,7 +97,7 @@ fn serves_again(stage: &Stage) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_contracting_version_is_migrated_to_once_no_pod_of_the_old_one_is_left() {
+async fn a_version_whose_schema_the_old_one_can_t_use_is_migrated_to_once_no_pod_of_that_is_left() {
     on_stage("contracting", |stage| async move {
         let witness = Witness::of(&stage);
         stage.publish("1.1.0").await;
@@ -105,6 +109,13 @@ async fn a_contracting_version_is_migrated_to_once_no_pod_of_the_old_one_is_left
         assert_eq!(witness.sites_at("migrate/2"), Vec::<String>::new(), "1.1.0 was stopped first");
         let notes = told(&stage, "Draining");
         assert!(notes.len() == 1 && notes[0].contains("missing columns: clients.contact"), "{notes:?}");
+        serves_again(&stage);
+        stage.publish("1.3.0").await;
+        let status = delivered(&stage, "1.3.0").await;
+        assert_eq!(status["current"]["revisions"], json!(["012_billing_codes"]));
+        assert_eq!(witness.sites_at("migrate/3"), Vec::<String>::new(), "1.2.0 could make no project any more");
+        let required = "required columns unknown to the code: projects.billing_code";
+        assert!(told(&stage, "Draining").iter().any(|note| note.contains(required)), "{status:#}");
         serves_again(&stage);
     })
     .await;
