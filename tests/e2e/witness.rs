@@ -24,7 +24,7 @@ type Seen = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 /// Per image the pods of sites that there were.
 type Sites = BTreeMap<String, BTreeSet<String>>;
 
-/// The pods of sites that there are, by uid, with their images; and per purpose the images of those that there were when
+/// The pods of sites in which something runs or will, by uid, with their images; and per purpose the images of those that there were when
 /// its first pod came.
 #[derive(Default)]
 struct Together {
@@ -73,7 +73,7 @@ impl Witness {
         Self { seen, sites, together, watch }
     }
 
-    /// The images of the pods of sites that existed, ending ones among them, when the first pod for this purpose came.
+    /// The images of the pods of sites in which something ran, ending ones among them, when the first pod for this purpose came.
     pub fn sites_at(&self, purpose: &str) -> Vec<String> {
         let together = self.together.lock().unwrap();
         let at = together.at.get(purpose).unwrap_or_else(|| panic!("no pod for {purpose}: {:?}", together.at));
@@ -109,7 +109,9 @@ impl Together {
         let uid = pod.uid().unwrap();
         if pod.labels().get(COMPONENT_LABEL.0).is_some_and(|component| component == COMPONENT_LABEL.1) {
             let image = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone()).unwrap();
-            if exists {
+            // One whose containers have all ended stays listed for a moment; nothing runs in it any more.
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            if exists && !matches!(phase, Some("Succeeded" | "Failed")) {
                 self.now.insert(uid, image);
             } else {
                 self.now.remove(&uid);
