@@ -62,7 +62,16 @@ pub enum Situation {
         /// Cause and next step.
         message: String,
     },
-    /// It stopped: the specification must change, or the retry annotation be set.
+    /// The delivery under way stopped in this step: the specification must change, or the retry annotation be set.
+    Stopped {
+        /// Which step, also while that is not recorded yet.
+        step: ReleaseStep,
+        /// A static word.
+        reason: &'static str,
+        /// Cause and next step.
+        message: String,
+    },
+    /// Nothing can be begun: the specification must change, or the retry annotation be set.
     Stalled {
         /// A static word.
         reason: &'static str,
@@ -162,7 +171,7 @@ pub fn statements(observed: &Observed, situation: &Situation) -> Vec<Statement> 
                 vec![ready(Verdict::False, reason, message.clone()), pending(reason, message)]
             }
         }
-        Situation::Stalled { reason, message } => vec![
+        Situation::Stopped { reason, message, .. } | Situation::Stalled { reason, message } => vec![
             ready(Verdict::False, reason, message.clone()),
             none_pending(),
             Statement::new(types::STALLED, Verdict::True, reason, message.clone()),
@@ -305,6 +314,7 @@ fn candidate(revision: &Revision, situation: &Situation) -> CandidateStatus {
     let (step, message) = match situation {
         Situation::Preparing { step, message }
         | Situation::Changing { step, message, .. }
+        | Situation::Stopped { step, message, .. }
         | Situation::Waiting { step, message, .. } => (*step, Some(message.as_str())),
         Situation::Stalled { message, .. } | Situation::NeedsPerson { message, .. } => {
             (resting_step(revision), Some(message.as_str()))

@@ -109,9 +109,7 @@ fn proceed(observed: &Observed, revision: &Revision, now: Timestamp) -> Step {
         Progress::Inspected { .. } | Progress::Migrated { .. } => rollout::next(observed, revision, now),
         Progress::Failed { failure, rolled_out, .. } => go_back::next(observed, revision, failure, *rolled_out, now),
         Progress::Returning { to, failure, .. } => go_back::returning(observed, revision, to, failure, now),
-        Progress::Stuck { failure, .. } => {
-            Step::stand(Situation::Stalled { reason: failure.reason.as_str(), message: failure.message.clone() })
-        }
+        Progress::Stuck { failure, .. } => Step::stand(stopped(failure)),
         // Not under way.
         Progress::Delivered { .. } | Progress::Ended { .. } | Progress::Superseded { .. } => {
             Step::stand(Situation::Settled { pending: None })
@@ -304,8 +302,12 @@ fn stop(
         let version = &active.data.target.version;
         failure.message.push_str(&format!(". Until then the site is down: the pods of {version} stay stopped"));
     }
-    let situation = Situation::Stalled { reason: failure.reason.as_str(), message: failure.message.clone() };
+    let situation = stopped(&failure);
     let drain = drain.map(Drain::in_doubt);
     let progress = Progress::Stuck { failure, rolled_out, drain, generation: observed.generation(), time: now };
     record(revision, progress, situation)
+}
+
+fn stopped(failure: &Failure) -> Situation {
+    Situation::Stopped { step: failure.step, reason: failure.reason.as_str(), message: failure.message.clone() }
 }

@@ -11,6 +11,7 @@ mod world;
 
 use serde_json::{Value, json};
 use timetracker_operator::api::names::Digest;
+use timetracker_operator::api::release::ReleaseStep;
 
 use world::{Image, Migration, World};
 
@@ -43,8 +44,16 @@ pub fn reconcile(world: &mut World) -> usize {
 /// Reconciles and lets the world go on until neither moves any more.
 pub fn settle(world: &mut World) {
     let mut quiet = 0;
+    let mut before = stop(world);
     for _ in 0..400 {
         let writes = reconcile(world);
+        let told = stop(world);
+        if let (Some((message, step)), Some((same, then))) = (&told, &before)
+            && message == same
+        {
+            assert_eq!(step, then, "the step of one stop is told twice, differently: {message}");
+        }
+        before = told;
         world.tick();
         quiet = if writes == 0 { quiet + 1 } else { 0 };
         assert!(world.database.running <= 1, "two migrations at once");
@@ -57,6 +66,13 @@ pub fn settle(world: &mut World) {
         }
     }
     panic!("no fixed point: {:#?}", world.plan(&world.observe()));
+}
+
+/// What is told of a delivery that stopped: the message, and the step in which it did.
+fn stop(world: &World) -> Option<(String, ReleaseStep)> {
+    let status = world.release().status?;
+    let stalled = status.conditions.iter().find(|known| known.type_ == "Stalled" && known.status == "True")?;
+    Some((stalled.message.clone(), status.candidate?.step))
 }
 
 pub fn condition(world: &World, kind: &str) -> (String, String) {
