@@ -162,6 +162,35 @@ pub fn install_with(cluster: &Cluster, values: &Value) -> Result<()> {
     installed.map(drop).map_err(|error| error.context(diagnosis(cluster)))
 }
 
+/// Stops the operator, if one is installed, and says how many pods it had. Returns when none is left.
+///
+/// # Errors
+/// When its pods do not end.
+pub fn stop(cluster: &Cluster) -> Result<Option<i64>> {
+    let Some(deployment) = Kubectl::new(cluster).get("deployment", NAMESPACE, RELEASE)? else {
+        return Ok(None);
+    };
+    scale(cluster, 0)?;
+    let pods = format!("--selector=app.kubernetes.io/name={RELEASE},app.kubernetes.io/component=operator");
+    let mut ended = cluster.kubectl();
+    ended.args(["wait", "pod", &pods, "--namespace", NAMESPACE, "--for=delete", "--timeout=2m"]);
+    run::output(&mut ended)?;
+    Ok(deployment["spec"]["replicas"].as_i64())
+}
+
+/// Lets so many pods of the operator start again.
+///
+/// # Errors
+/// When the API server refuses.
+pub fn start(cluster: &Cluster, replicas: i64) -> Result<()> {
+    scale(cluster, replicas)
+}
+
+fn scale(cluster: &Cluster, replicas: i64) -> Result<()> {
+    let (name, replicas) = (format!("deployment/{RELEASE}"), format!("--replicas={replicas}"));
+    run::output(cluster.kubectl().args(["scale", &name, &replicas, "--namespace", NAMESPACE])).map(drop)
+}
+
 /// What the operator's namespace looks like and what the operator said last.
 pub fn diagnosis(cluster: &Cluster) -> String {
     let shown = |command: &mut Command| run::output(command).unwrap_or_else(|error| format!("{error:#}"));

@@ -31,6 +31,8 @@ use targets::Targets;
 const PACKAGE: &str = "timetracker-operator";
 /// The modules of end-to-end tests that must have the cluster for themselves.
 const ALONE: [&str; 2] = ["absent_node::", "installation::"];
+/// How many of the others run at once: they mostly wait, and two at once keep two cores not half busy.
+const THREADS: &str = "--test-threads=3";
 
 /// What can be run by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -112,8 +114,7 @@ fn run(arguments: &Arguments, runner: &mut Runner) -> Result<()> {
     if [Tier::Apiserver, Tier::E2e].into_iter().any(wanted) {
         let cluster = arguments.cluster.cluster(runner.progress())?;
         if wanted(Tier::Apiserver) {
-            let mut apiserver = cargo_tests();
-            runner.tests("API server", whole::point_at(&cluster, apiserver.args(targets.flags(Tier::Apiserver)))?);
+            api_server(&cluster, arguments.cluster.cluster, &targets, runner)?;
         }
         if wanted(Tier::E2e) {
             end_to_end(&cluster, arguments.cluster.cluster, &targets, runner)?;
@@ -135,6 +136,21 @@ fn lint(runner: &mut Runner, targets: &Targets) {
         let mut clippy = cargo(["clippy", "--quiet", "--locked", "--package", package]);
         clippy.args(targets).args(["--", "--deny", "warnings"]);
         runner.check(&format!("clippy of {package}"), &mut clippy);
+    }
+}
+
+fn api_server(cluster: &Cluster, choice: ClusterChoice, targets: &Targets, runner: &mut Runner) -> Result<()> {
+    // The operator of an earlier demo would take up what these tests make. Of another cluster it is not ours to stop.
+    let stopped = match choice {
+        ClusterChoice::Embedded => {
+            runner.progress().step("stopping the operator, if there is one", || operator::stop(cluster))?
+        }
+        ClusterChoice::Current => None,
+    };
+    runner.tests("API server", whole::point_at(cluster, cargo_tests().args(targets.flags(Tier::Apiserver)))?);
+    match stopped {
+        Some(replicas) => operator::start(cluster, replicas),
+        None => Ok(()),
     }
 }
 
@@ -161,10 +177,10 @@ fn end_to_end(cluster: &Cluster, choice: ClusterChoice, targets: &Targets, runne
     let mut command = cargo(["test", "--no-fail-fast", "--package", PACKAGE]);
     command.args(&flags);
     if runner.filter().is_some() {
-        runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &["--test-threads=2"]);
+        runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &[THREADS]);
         return Ok(());
     }
-    let mut options = vec!["--test-threads=2"];
+    let mut options = vec![THREADS];
     options.extend(ALONE.iter().flat_map(|name| ["--skip", *name]));
     runner.tests_with("end to end", whole::point_at(cluster, &mut command)?, &options);
     // One takes away the node that the others need, the last one the operator.
