@@ -225,7 +225,7 @@ fn take_over(
 fn unproved(reused: &Reused) -> Option<Notice> {
     let named = reused.unproved.join(", ");
     let note = format!(
-        "succeeded in run {}, but it is not known that they would run in the same image, so they run again: {named}",
+        "succeeded in run {}, but it is not known that they and their services would run in the same images, so they run again: {named}",
         reused.run
     );
     let notice = Notice { severity: Severity::Normal, reason: "ImageUnproved", action: "Reuse", note };

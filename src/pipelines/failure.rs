@@ -101,8 +101,12 @@ pub fn of_end(end: &ContainerEnd, pod: &Pod, stop: Option<&Stop>, expected: &Exp
     let mut result = if expected.environment { of_making(result, pod, &mut report.outputs) } else { result };
     result.outputs.extend(report.outputs);
     // What only answers is no job of the pipeline: it runs in the agent's own image.
-    let image = if expected.resolves || expected.identifies || expected.publishes { None } else { images::ran(pod) };
-    JobResult { tests: report.tests, markers: report.markers, coverage: report.coverage, image, ..result }
+    let (image, services) = if expected.resolves || expected.identifies || expected.publishes {
+        Default::default()
+    } else {
+        (images::ran(pod), images::services(pod))
+    };
+    JobResult { tests: report.tests, markers: report.markers, coverage: report.coverage, image, services, ..result }
         .ended(end.finished, seconds)
 }
 

@@ -1,10 +1,12 @@
 //! Which image a command ran in. A tag names another one tomorrow; the digest that kubelet tells names the same for ever.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
 use super::definition::Definition;
 use super::environments;
-use super::failure::MAIN;
+use super::failure::{COLLECTOR, MAIN};
 use super::graph::Node;
 use crate::api::names::{Digest, ImageReference, ImageVersion, Repository};
 
@@ -39,19 +41,33 @@ pub fn at(reference: &str, digest: &Digest) -> String {
 }
 
 /// The image in which the pod's command ran, by its digest. `None`: it is not known.
+#[must_use]
+pub fn ran(pod: &Pod) -> Option<ImageReference> {
+    let container = pod.spec.as_ref()?.containers.iter().find(|container| container.name == MAIN)?;
+    known(container, pod.status.as_ref()?.container_statuses.as_deref())
+}
+
+/// The images in which the services beside the pod's command ran, by the services' names: those that are known.
+#[must_use]
+pub fn services(pod: &Pod) -> BTreeMap<String, ImageReference> {
+    let all = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let services =
+        all.filter(|container| container.restart_policy.as_deref() == Some("Always") && container.name != COLLECTOR);
+    let statuses = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_deref());
+    services.filter_map(|container| Some((container.name.clone(), known(container, statuses)?))).collect()
+}
+
+/// The image in which the container runs.
 ///
 /// Kubelet tells `repository@digest`. An image that was brought to the node without a registry has only the node's own id,
 /// by which nobody else can get it; and one that the node has from two repositories is told by either's name: what is told
 /// of another repository than the pod names counts for nothing.
-#[must_use]
-pub fn ran(pod: &Pod) -> Option<ImageReference> {
-    let containers = &pod.spec.as_ref()?.containers;
-    let reference = containers.iter().find(|container| container.name == MAIN)?.image.as_deref()?;
+fn known(container: &Container, statuses: Option<&[ContainerStatus]>) -> Option<ImageReference> {
+    let reference = container.image.as_deref()?;
     if let Some(image) = pinned(reference) {
         return Some(image);
     }
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let told = statuses.iter().find(|container| container.name == MAIN)?.image_id.as_str();
+    let told = statuses?.iter().find(|status| status.name == container.name)?.image_id.as_str();
     let told = told.split_once("://").map_or(told, |(_, told)| told);
     pinned(told).filter(|told| Some(&told.repository) == repository(reference).as_ref())
 }
@@ -130,6 +146,31 @@ mod tests {
     #[case::only_signs("://@:/@")]
     fn garbage_proves_nothing(#[case] told: &str) {
         assert_eq!(of("r.test/tools:1", &told.replace("DIGEST", DIGEST)), None);
+    }
+
+    #[test]
+    fn of_services_the_images_are_known_that_kubelet_tells_of_the_named_repository() {
+        let sidecar = |name: &str, image: &str| json!({"name": name, "image": image, "restartPolicy": "Always"});
+        let told = |name: &str, id: String| json!({"name": name, "image": "", "imageID": id, "ready": true, "restartCount": 0, "state": {"running": {}}});
+        let of = |name: &str| format!("{name}@{DIGEST}");
+        let pod: Pod = serde_json::from_value(json!({
+            "spec": {"containers": [{"name": MAIN, "image": "x:1"}], "initContainers": [
+                {"name": "source", "image": "agent:1"}, sidecar("redis", "redis:7"), sidecar("postgres", "r.test/pg:16"),
+                sidecar("pinned", &of("r.test/pinned")), sidecar("foreign", "r.test/foreign:1"),
+                sidecar("untold", "r.test/untold:1"), sidecar(COLLECTOR, "agent:1"),
+            ]},
+            "status": {"initContainerStatuses": [
+                told("source", of("docker.io/library/agent")), told("redis", of("docker.io/library/redis")),
+                told("postgres", of("r.test/pg")), told("pinned", String::new()), told("foreign", of("r.test/other")),
+                told(COLLECTOR, of("docker.io/library/agent")),
+            ], "containerStatuses": [told("untold", of("r.test/untold"))]},
+        }))
+        .unwrap();
+        let found: Vec<(String, String)> =
+            services(&pod).into_iter().map(|(name, image)| (name, String::from(image))).collect();
+        let expected = [("pinned", "r.test/pinned"), ("postgres", "r.test/pg"), ("redis", "docker.io/library/redis")];
+        assert_eq!(found, expected.map(|(name, image)| (name.to_owned(), of(image))));
+        assert!(services(&Pod::default()).is_empty());
     }
 
     #[rstest]

@@ -82,6 +82,7 @@ impl RunContext<'_> {
             spec: self.spec,
             event: self.event,
             commit: self.commit,
+            postgres: &self.settings.images.postgres,
         }
     }
 
@@ -162,7 +163,9 @@ impl RunContext<'_> {
     }
 }
 
-fn services_of(definition: &Definition, job: &JobSpec) -> Vec<ServiceSpec> {
+/// The services beside the job: its own before the defaults of the same name. A built-in step has none of these.
+#[must_use]
+pub fn services_of(definition: &Definition, job: &JobSpec) -> Vec<ServiceSpec> {
     if job.built_in().is_some() {
         return job.services.clone();
     }
@@ -226,7 +229,10 @@ pub fn job(run: &RunContext<'_>, node: &Node, cell: &Cell, attempt: u32, given: 
     let mut init = Vec::new();
     if agent {
         init.push(pods::source(run, spec));
-        init.extend(beside.iter().map(|service| services::sidecar(service, run.settings, timeout)));
+        init.extend(beside.iter().map(|service| {
+            let sidecar = services::sidecar(service, run.settings, timeout);
+            Container { image: sidecar.image.map(|reference| run.image(reference)), ..sidecar }
+        }));
     }
     let collector = run.has_collector(spec);
     if collector {

@@ -51,6 +51,9 @@ pub struct JobResult {
     /// The image in which the command ran, by its digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageReference>,
+    /// The images in which its services ran, by their names and digests; those that are not known are missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, ImageReference>,
 }
 
 impl JobResult {
@@ -69,6 +72,7 @@ impl JobResult {
             outputs: BTreeMap::new(),
             commit: None,
             image: None,
+            services: BTreeMap::new(),
         }
     }
 

@@ -12,9 +12,11 @@ use super::definition::Definition;
 use super::environments::{IMAGE_OUTPUT, Role};
 use super::graph::{Cell, Graph, Node};
 use super::images;
+use super::jobs::services_of;
 use super::names;
 use super::progress::CellView;
 use super::result::JobResult;
+use super::services::reference;
 use super::steps::{Step, read_by};
 use crate::api::names::{CommitSha, Digest, ImageReference, ImageVersion};
 use crate::api::pipeline::Parameters;
@@ -47,11 +49,25 @@ pub struct Reused {
 pub struct ReusedCell {
     /// The digest of all that determines what the cell does.
     pub evidence: Digest,
-    /// The image in which it ran.
-    pub image: ImageReference,
+    /// The images in which it ran.
+    #[serde(flatten)]
+    pub images: Images,
     /// How it ended.
     pub result: JobResult,
 }
+
+/// The images in which a cell ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Images {
+    /// That of its command.
+    pub image: ImageReference,
+    /// Those of its services, by the services' names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, ImageReference>,
+}
+
+/// Which image each tag means.
+type Meanings = BTreeMap<String, Digest>;
 
 /// What a run executes, and with what.
 #[derive(Debug, Clone, Copy)]
@@ -68,14 +84,17 @@ pub struct Execution<'a> {
     pub event: &'a str,
     /// The commit.
     pub commit: Option<&'a CommitSha>,
+    /// The images of Postgres that the configuration names, by version.
+    pub postgres: &'a BTreeMap<String, String>,
 }
 
-/// The digest of all that determines what a cell does but for its needs: the job as written, the image that this means,
+/// The digest of all that determines what a cell does but for its needs: the job as written, the images that this means,
 /// the pipeline's defaults, the repository, the commit and how it was named, the parameters, the event and the cell's values.
 #[must_use]
-pub fn evidence(of: &Execution<'_>, node: &Node, cell: &Cell, image: Option<&ImageReference>) -> Digest {
+pub fn evidence(of: &Execution<'_>, node: &Node, cell: &Cell, images: Option<&Images>) -> Digest {
+    let image = images.map(|images| &images.image);
     // Written through JSON values, whose maps are ordered: what is equal is the same text.
-    let parts = serde_json::json!({
+    let mut parts = serde_json::json!({
         "job": node.spec,
         "image": image,
         "defaults": of.definition.pipeline.defaults,
@@ -86,6 +105,11 @@ pub fn evidence(of: &Execution<'_>, node: &Node, cell: &Cell, image: Option<&Ima
         "event": of.event,
         "cell": cell.values,
     });
+    // Without services the text is that of operators that knew nothing of their images.
+    let services = images.map(|images| &images.services).filter(|services| !services.is_empty());
+    if let (Some(services), Some(parts)) = (services, parts.as_object_mut()) {
+        parts.insert("services".to_owned(), serde_json::json!(services));
+    }
     Digest::of(parts.to_string().as_bytes())
 }
 
@@ -169,13 +193,14 @@ impl Comparison<'_> {
         match (view.phase, &view.result) {
             (JobPhase::Skipped, _) => Stand::Skipped,
             (JobPhase::Succeeded, Some(result)) => {
-                let Some(image) = self.image(before, result) else {
+                let Some((images, meanings)) = self.images(before, result) else {
                     self.reused.unproved.push(cell.name.clone());
                     return Stand::Runs;
                 };
-                let evidence = evidence(self.own, node, cell, Some(&image));
+                self.reused.images.extend(meanings);
+                let evidence = evidence(self.own, node, cell, Some(&images));
                 let result = taken_over(result, &self.reused.run);
-                self.reused.cells.insert(cell.name.clone(), ReusedCell { evidence, image, result });
+                self.reused.cells.insert(cell.name.clone(), ReusedCell { evidence, images, result });
                 Stand::TakenOver
             }
             (
@@ -191,11 +216,34 @@ impl Comparison<'_> {
         }
     }
 
-    /// The image in which the cell ran and would run in this run; `None` when that is not proved.
+    /// The images in which the cell ran and would run in this run, and what their tags mean by that; `None` when that is not
+    /// proved.
     ///
     /// A tag would be asked about in vain: the registry may need credentials that only the pods have, and what it says now
     /// need not be what a node has. So the tag means in this run what it meant for the first job that is taken over.
-    fn image(&mut self, node: &Node, result: &JobResult) -> Option<ImageReference> {
+    fn images(&self, node: &Node, result: &JobResult) -> Option<(Images, Meanings)> {
+        let mut meanings = Meanings::new();
+        let image = self.image(node, result, &mut meanings)?;
+        let mut services = BTreeMap::new();
+        // What makes an environment has no services beside it.
+        if node.environment != Role::Makes {
+            for service in services_of(self.earlier.definition, &node.spec) {
+                let reference = reference(&service, self.own.postgres)?;
+                let image = match images::pinned(reference) {
+                    Some(image) => image,
+                    None => {
+                        let ran = result.services.get(&service.name)?;
+                        let is_of_it = images::repository(reference).as_ref() == Some(&ran.repository);
+                        (is_of_it && self.means(reference, ran, &mut meanings)).then(|| ran.clone())?
+                    }
+                };
+                services.insert(service.name, image);
+            }
+        }
+        Some((Images { image, services }, meanings))
+    }
+
+    fn image(&self, node: &Node, result: &JobResult, meanings: &mut Meanings) -> Option<ImageReference> {
         // The image of an environment goes by its own digest, and is found by what it is made of.
         if let Some(made) = result.outputs.get(IMAGE_OUTPUT).filter(|_| node.environment == Role::Makes) {
             return images::pinned(made);
@@ -205,12 +253,19 @@ impl Comparison<'_> {
             return Some(image);
         }
         let ran = result.image.clone()?;
-        let ImageVersion::Digest(digest) = &ran.version else { return None };
         if images::repository(&reference).as_ref() != Some(&ran.repository) {
             return matches!(node.environment, Role::Uses(_)).then_some(ran);
         }
-        let meant = self.reused.images.entry(reference).or_insert_with(|| digest.clone());
-        (meant == digest).then_some(ran)
+        self.means(&reference, &ran, meanings).then_some(ran)
+    }
+
+    /// Whether the reference means that image in this run, or may.
+    fn means(&self, reference: &str, ran: &ImageReference, meanings: &mut Meanings) -> bool {
+        let ImageVersion::Digest(digest) = &ran.version else { return false };
+        match self.reused.images.get(reference) {
+            Some(meant) => meant == digest,
+            None => meanings.entry(reference.to_owned()).or_insert_with(|| digest.clone()) == digest,
+        }
     }
 }
 
@@ -224,7 +279,7 @@ impl Reused {
     #[must_use]
     pub fn result(&self, of: &Execution<'_>, node: &Node, cell: &Cell) -> Option<&JobResult> {
         let kept = self.cells.get(&cell.name)?;
-        (kept.evidence == evidence(of, node, cell, Some(&kept.image))).then_some(&kept.result)
+        (kept.evidence == evidence(of, node, cell, Some(&kept.images))).then_some(&kept.result)
     }
 
     /// The name of the ConfigMap in which a run keeps it.

@@ -45,6 +45,15 @@ pub fn sidecar(service: &ServiceSpec, settings: &Settings, timeout: Duration) ->
     restricted_container(Container { restart_policy: Some("Always".to_owned()), ..container })
 }
 
+/// The reference of the image in which the service runs. `postgres` is what the configuration names, by version.
+#[must_use]
+pub fn reference<'a>(service: &'a ServiceSpec, postgres: &'a BTreeMap<String, String>) -> Option<&'a String> {
+    match &service.postgres {
+        Some(wanted) => postgres.get(&wanted.version),
+        None => service.image.as_ref(),
+    }
+}
+
 /// Whether the agent keeps what the service prints: where its command is ours, and there is a store.
 #[must_use]
 pub fn keeps_log(service: &ServiceSpec, settings: &Settings) -> bool {
@@ -96,7 +105,7 @@ fn postgres_sidecar(service: &ServiceSpec, postgres: &PostgresService, settings:
     let ready = vec!["/bin/sh".to_owned(), "-c".to_owned(), POSTGRES_READY.to_owned()];
     Container {
         name: service.name.clone(),
-        image: settings.images.postgres.get(&postgres.version).cloned(),
+        image: reference(service, &settings.images.postgres).cloned(),
         command: Some(["/bin/sh", "-c", POSTGRES_START].iter().map(|word| escape_env(word)).collect()),
         env: Some(env),
         lifecycle: Some(Lifecycle {

@@ -206,6 +206,45 @@ fn what_ran_in_an_image_that_is_not_known_runs_again_and_says_so() {
     assert_eq!(images(&world), ["x", "x"], "what the tag names now");
 }
 
+/// Two jobs beside the same service, of which the second failed, and the same repeated. `service` is what kubelet tells of
+/// the service's image in the earlier run.
+fn half_repeated_beside(service: &str) -> World {
+    let job = |name: &str| json!({"name": name, "image": "x", "run": "true", "services": [{"name": "cache", "image": "redis:7"}]});
+    let settings = timetracker_operator::pipelines::Settings::default();
+    let run = json!({"pipelineRef": {"name": "p"}});
+    let mut world = World::new(json!({"jobs": [job("a"), job("b")]}), run, BTreeMap::new(), settings);
+    world.fates.insert("b".to_owned(), Fate { exit: 1, failed_tests: 0, steps: 1, traps: false });
+    world.image_ids.insert("redis:7".to_owned(), service.to_owned());
+    world.settle();
+    world.fates.clear();
+    world.image_ids.insert("redis:7".to_owned(), image_of("docker.io/library/redis", "new"));
+    world.add_run(AGAIN, json!({"pipelineRef": {"name": "p"}, "rerunOf": {"name": "run"}}));
+    world.settle();
+    world
+}
+
+fn services(world: &World) -> Vec<String> {
+    let jobs = world.store.of_kind("Job").filter(|job| job["metadata"]["labels"][names::RUN_LABEL] == AGAIN);
+    let image = |job: &serde_json::Value| {
+        let beside = job["spec"]["template"]["spec"]["initContainers"].as_array().unwrap();
+        let service = beside.iter().find(|container| container["name"] == "cache").unwrap();
+        service["image"].as_str().unwrap().to_owned()
+    };
+    jobs.map(image).collect()
+}
+
+#[test]
+fn the_tag_of_a_service_that_was_moved_means_what_it_meant_or_what_ran_beside_it_runs_again() {
+    let known = half_repeated_beside(&image_of("docker.io/library/redis", "old"));
+    assert_eq!((known.cell_executions["a"], known.cell_executions["b"]), (1, 2));
+    assert_eq!(services(&known), [image_of("redis", "old")]);
+    for garbage in ["", "sha256:0", "docker.io/library/other@sha256:0"] {
+        let unknown = half_repeated_beside(garbage);
+        assert_eq!((unknown.cell_executions["a"], unknown.cell_executions["b"]), (2, 2), "{garbage}");
+        assert_eq!(services(&unknown), ["redis:7", "redis:7"], "what the tag names now");
+    }
+}
+
 #[test]
 fn garbage_in_the_place_of_an_images_digest_proves_nothing() {
     let long = format!("docker.io/library/x@sha256:{}", "0".repeat(100_000));

@@ -519,8 +519,8 @@ impl World {
             *self.cell_executions.entry(cell.clone()).or_default() += 1;
             let running = self.running_cells();
             self.starts.push((cell, running));
-            let status =
-                json!({"phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": now}}))});
+            let status = json!({"phase": "Running", "initContainerStatuses": self.services(pod),
+                "containerStatuses": container(json!({"running": {"startedAt": now}}))});
             self.store.patch("Pod", name, &json!({ "status": status }));
         } else if !main["running"].is_null() {
             let steps = self.progress.entry(name.to_owned()).or_default();
@@ -556,16 +556,34 @@ impl World {
             let exit = main["terminated"]["exitCode"].as_i64().unwrap();
             let message = json!({"tests": {"passed": 5, "failed": fate.failed_tests, "skipped": 1}, "coverage": 6_000})
                 .to_string();
-            let collector = json!([{"name": "collector", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-                "state": {"terminated": {"exitCode": 0, "finishedAt": now, "message": message}}}]);
+            let collector = json!({"name": "collector", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "finishedAt": now, "message": message}}});
             let phase = if exit == 0 { "Succeeded" } else { "Failed" };
-            self.store.patch("Pod", name, &json!({"status": {"initContainerStatuses": collector, "phase": phase}}));
+            let mut beside = self.services(pod);
+            beside.push(collector);
+            self.store.patch("Pod", name, &json!({"status": {"initContainerStatuses": beside, "phase": phase}}));
         }
     }
 
     /// As kubelet tells it of what a registry has.
     fn image_id(&self, pod: &Value) -> String {
-        let reference = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+        self.image_id_of(pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default())
+    }
+
+    /// The services beside the job's container, while they run.
+    fn services(&self, pod: &Value) -> Vec<Value> {
+        let beside = pod["spec"]["initContainers"].as_array().into_iter().flatten();
+        let services =
+            beside.filter(|container| container["restartPolicy"] == "Always" && container["name"] != "collector");
+        let told = services.map(|service| {
+            let id = self.image_id_of(service["image"].as_str().unwrap_or_default());
+            json!({"name": service["name"], "image": "", "imageID": id, "ready": true, "restartCount": 0,
+                "state": {"running": {"startedAt": self.now_text()}}})
+        });
+        told.collect()
+    }
+
+    fn image_id_of(&self, reference: &str) -> String {
         let name =
             if reference.contains('/') { reference.to_owned() } else { format!("docker.io/library/{reference}") };
         let told = || image_of(&name, reference);
