@@ -104,10 +104,7 @@ pub fn pod_phase(job: &Job, pod: Option<&Pod>, main: &str) -> PodPhase {
         return PodPhase::Lost(loss);
     }
     if let Some(end) = container_end(pod, main) {
-        return match deletion_asked(pod) {
-            Some(asked) if end.finished.is_none_or(|finished| finished >= asked) => PodPhase::Lost(Loss::Deleted),
-            Some(_) | None => PodPhase::Ended(end),
-        };
+        return if came_before_deletion(&end, pod) { PodPhase::Ended(end) } else { PodPhase::Lost(Loss::Deleted) };
     }
     if pod.metadata.deletion_timestamp.is_some() {
         return PodPhase::Lost(Loss::Deleted);
@@ -127,11 +124,19 @@ fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     lists.into_iter().flatten().flatten().find(|container| container.name == name)
 }
 
-/// When deletion was asked for: the timestamp in the metadata is that plus the grace period.
-fn deletion_asked(pod: &Pod) -> Option<Timestamp> {
-    let due = pod.metadata.deletion_timestamp.as_ref()?.0;
+/// Whether the container had ended before anybody asked for its pod's deletion, as far as that can be proved.
+///
+/// The timestamp in the metadata is the moment of asking plus the grace period. A second deletion with a shorter period
+/// moves it; where that period is over already, it becomes the moment of the second one, and the period 0, or 1
+/// (`rest.BeforeDelete` of k8s.io/apiserver). Kubelet's own last deletion does so, after the processes have ended: when
+/// the first one was asked for can't be told any more.
+fn came_before_deletion(end: &ContainerEnd, pod: &Pod) -> bool {
+    let Some(due) = pod.metadata.deletion_timestamp.as_ref() else {
+        return true;
+    };
     let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
-    due.checked_sub(SignedDuration::from_secs(grace)).ok()
+    let asked = due.0.checked_sub(SignedDuration::from_secs(grace)).ok().filter(|_| grace > 1);
+    matches!((end.finished, asked), (Some(finished), Some(asked)) if finished < asked)
 }
 
 fn disruption(pod: &Pod) -> Option<Loss> {
@@ -229,6 +234,15 @@ mod tests {
         // Asked at :20, ended at :10: the end came first.
         let later = json!({"deletionTimestamp": "2026-01-01T00:00:50Z", "deletionGracePeriodSeconds": 30});
         assert!(matches!(pod_phase(&Job::default(), Some(&pod(ended(0), later)), "job"), PodPhase::Ended(_)));
+    }
+
+    #[rstest]
+    #[case::kubelets_last_deletion("2026-01-01T00:00:11Z", 0)]
+    #[case::a_period_shortened_after_it_was_over("2026-01-01T00:00:40Z", 1)]
+    fn when_deletion_was_asked_for_is_lost_with_a_second_deletion(#[case] due: &str, #[case] grace: i64) {
+        // Asked at :05, ended at :10; the API server then put due and period anew, and seems to say: asked after the end.
+        let again = json!({"deletionTimestamp": due, "deletionGracePeriodSeconds": grace});
+        assert_eq!(pod_phase(&Job::default(), Some(&pod(ended(0), again)), "job"), PodPhase::Lost(Loss::Deleted));
     }
 
     #[test]

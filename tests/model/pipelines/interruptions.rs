@@ -296,13 +296,35 @@ fn a_store_that_comes_back_in_time_costs_nothing_and_lost_pods_leave_what_they_h
     let kept = world.logs.kept_before.clone();
     assert_eq!(kept.len(), 1, "once a minute");
     let (pod, _) = world.living_pods()[0].clone();
-    world.delete_pod(&pod);
+    world.lose_pod(&pod);
     world.logs.forget();
     world.fates.get_mut("a").unwrap().steps = 1;
     world.settle();
     let expected = ["a", "b"].map(|name| (name.to_owned(), "Succeeded".to_owned(), None));
     assert_eq!(messages(&world), expected);
     assert_eq!(world.logs.kept.len(), 2, "the second attempt's, and the other job's");
+}
+
+/// Kubelet's last deletion makes it look as if that of the user had come after the end.
+#[test]
+fn a_process_that_ends_with_0_because_its_pod_is_deleted_has_not_succeeded_whenever_that_is_seen() {
+    for unseen in 0..4 {
+        let mut world = plain_job(60);
+        world.fates.get_mut("a").unwrap().traps = true;
+        while world.starts.is_empty() {
+            world.reconcile();
+            world.step();
+        }
+        let (pod, _) = world.living_pods()[0].clone();
+        world.delete_pod(&pod);
+        for _ in 0..unseen {
+            world.step();
+        }
+        world.fates.get_mut("a").unwrap().steps = 1;
+        world.settle();
+        let cells: Vec<&str> = world.starts.iter().map(|(cell, _)| cell.as_str()).collect();
+        assert_eq!(cells, ["a", "a", "b"], "its end was unseen for {unseen} steps");
+    }
 }
 
 /// Its result is its own: what needs nothing of it goes on, and `finally` tells of both.

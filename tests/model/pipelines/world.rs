@@ -469,12 +469,10 @@ impl World {
 
     /// What the API server does on a pod's deletion: without a node it is gone at once.
     fn delete_pod_object(&mut self, name: &str, pod: &Value) {
-        let now = self.now_text();
         if pod["spec"]["nodeName"].is_null() || is_terminal(pod) {
             self.store.objects.remove(&Store::key("Pod", name));
         } else if pod["metadata"]["deletionTimestamp"].is_null() {
             let due = Timestamp::from_second(self.clock + 120).unwrap().to_string();
-            let _ = now;
             let metadata = json!({"metadata": {"deletionTimestamp": due, "deletionGracePeriodSeconds": 120}});
             self.store.patch("Pod", name, &metadata);
         }
@@ -485,8 +483,13 @@ impl World {
             let pod = self.store.get("Pod", &name).unwrap().clone();
             let deleting = !pod["metadata"]["deletionTimestamp"].is_null();
             if is_terminal(&pod) {
-                if deleting {
+                if deleting && pod["metadata"]["deletionGracePeriodSeconds"] == 0 {
                     self.store.objects.remove(&Store::key("Pod", &name));
+                } else if deleting {
+                    // Kubelet's last deletion: the API server forgets when the first was asked for.
+                    let now = self.now_text();
+                    let metadata = json!({"metadata": {"deletionTimestamp": now, "deletionGracePeriodSeconds": 0}});
+                    self.store.patch("Pod", &name, &metadata);
                 }
                 continue;
             }
@@ -544,14 +547,11 @@ impl World {
                 .is_some_and(|all| all.iter().any(|one| one["name"] == "collector"));
             let mut status = json!({"containerStatuses": ended});
             if !has_collector || stopped {
-                status["phase"] = json!(if exit == 0 && !stopped { "Succeeded" } else { "Failed" });
+                status["phase"] = json!(if exit == 0 && !ending { "Succeeded" } else { "Failed" });
             }
             let mut patch = json!({ "status": status });
             patch["status"]["containerStatuses"][0]["state"]["running"] = Value::Null;
             self.store.patch("Pod", name, &patch);
-            if deleting {
-                self.store.objects.remove(&Store::key("Pod", name));
-            }
         } else {
             let exit = main["terminated"]["exitCode"].as_i64().unwrap();
             let message = json!({"tests": {"passed": 5, "failed": fate.failed_tests, "skipped": 1}, "coverage": 6_000})
@@ -632,6 +632,11 @@ impl World {
         if let Some(pod) = self.store.get("Pod", name).cloned() {
             self.delete_pod_object(name, &pod);
         }
+    }
+
+    /// Deleted by force, as with its node: nothing is seen of its end.
+    pub fn lose_pod(&mut self, name: &str) {
+        self.store.objects.remove(&Store::key("Pod", name));
     }
 
     pub fn evict_pod(&mut self, name: &str) {

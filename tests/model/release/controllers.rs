@@ -197,7 +197,12 @@ impl World {
         if self.database.down {
             return failed(DatabaseFailure::Unreachable, true);
         }
-        let found_done = self.database.head == Some(image.head);
+        let at_head = self.database.head == Some(image.head);
+        let found_done = at_head && self.database.level >= image.needs;
+        if at_head && !found_done {
+            // Its own migration before this one, whose end nobody saw.
+            return failed(DatabaseFailure::Ambiguous, false);
+        }
         let place = |head: &str| HEADS.iter().position(|known| *known == head);
         if self.database.head.is_some_and(|head| place(head) > place(image.head)) {
             return failed(DatabaseFailure::UnknownRevision, true);
@@ -258,8 +263,9 @@ impl World {
         if matches!(purpose(&body), Some(Purpose::Migrate { .. })) {
             self.database.running -= 1;
             let digest: Digest = argument(&body, "--digest").parse().unwrap();
-            // The next attempt would find that one done, and the end be another.
-            let counts = |image: &Image| finished && image.migration != Migration::FailsAtTheEnd;
+            // The next attempt would find that one done, or not know what to make of it, and the end be another.
+            let counts =
+                |image: &Image| finished && !matches!(image.migration, Migration::FailsAtTheEnd | Migration::Swallows);
             if let Some(image) = self.image_of(&digest).cloned().filter(counts) {
                 self.migrated(&image);
             }
